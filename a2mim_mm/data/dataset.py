@@ -1,0 +1,184 @@
+"""A folder of unlabelled images."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from operator import index as to_index
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from a2mim_mm.registry import DATASETS
+
+from .decoding import UnreadableImageError
+from .randomness import SampleKey, seeded
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
+
+
+@DATASETS.register_module()
+class UnlabelledImages(BaseDataset):
+    """Every image below a folder, nested or not, in an order that is the same on every machine.
+
+    Links to folders are followed, each folder is visited once, hidden files
+    and folders (``._x.jpg``, ``.cache``) are passed over. Sub-folders have no
+    meaning: ImageNet's classes are just folders.
+
+    An index may be a :class:`SampleKey`, from :class:`KeyedSampler`, which
+    all randomness of the pipeline follows from; a plain integer ``i`` means
+    ``SampleKey(0, 0, i)``. An unreadable image is replaced by another one,
+    which follows from the key, too; ``unreadable`` in the results lists
+    "path: reason" of each image passed over.
+
+    Args:
+        data_root: The folder.
+        pipeline: Transforms, the first one a :class:`LoadImage`.
+        extensions: Endings of the files to take, in any case.
+        ann_file: Text file with the path of an image, relative to
+            ``data_root``, on each line; saves searching the folder.
+            Relative to ``data_root`` itself unless absolute.
+        repeats: Number of times that an epoch has each image, each time with
+            a crop, flip and mask of its own; for folders of a few images.
+        max_refetch: Number of replacements to try for one unreadable image.
+        indices: As in mmengine's ``BaseDataset``: the number of images to
+            take, or their indices; None for all.
+        serialize_data: As in ``BaseDataset``: keep the paths in one block of
+            memory that workers share.
+        lazy_init: As in ``BaseDataset``: search the folder when first needed.
+
+    Raises:
+        FileNotFoundError: If the folder, or ``ann_file``, does not exist, or there is no image in it.
+        NotADirectoryError: If ``data_root`` is a file.
+        ValueError: If a line of ``ann_file`` is no path of an image, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        pipeline: Sequence[dict | Callable] = (),
+        extensions: Sequence[str] = EXTENSIONS,
+        ann_file: str = '',
+        repeats: int = 1,
+        max_refetch: int = 10,
+        indices: int | Sequence[int] | None = None,
+        serialize_data: bool = True,
+        lazy_init: bool = False,
+    ) -> None:
+        if isinstance(extensions, str) or not all(ending.startswith('.') for ending in extensions):
+            raise ValueError(f"extensions must be a list of endings like '.jpg', got {extensions!r}")
+        if repeats < 1:
+            raise ValueError(f'repeats must be at least 1, got {repeats}')
+        if max_refetch < 0:
+            raise ValueError(f'max_refetch must not be negative, got {max_refetch}')
+        self.repeats = repeats
+        self.extensions = tuple(ending.lower() for ending in extensions)
+        super().__init__(
+            ann_file=ann_file,
+            data_root=os.fspath(data_root),
+            pipeline=list(pipeline),
+            max_refetch=max_refetch,
+            indices=indices,
+            serialize_data=serialize_data,
+            lazy_init=lazy_init,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """Paths of all images, as ``dict(img_path=...)``, ``repeats`` times over."""
+        folder = self.data_root
+        if not os.path.exists(folder):
+            raise FileNotFoundError(f'data_root {folder!r} does not exist ({os.path.abspath(folder)})')
+        if not os.path.isdir(folder):
+            raise NotADirectoryError(f'data_root {folder!r} is a file: give the folder that holds the images')
+        paths = self._listed(folder) if self.ann_file else self._found(folder)
+        return [dict(img_path=path) for path in paths * self.repeats]
+
+    def __getitem__(self, key: SampleKey | int) -> dict:
+        """The sample of a key, prepared by the pipeline.
+
+        Raises:
+            RuntimeError: If the image and all its replacements are unreadable.
+        """
+        if not isinstance(key, SampleKey):
+            position = to_index(key)
+            key = SampleKey(0, 0, position + len(self) if position < 0 else position)
+        unreadable = []
+        for index in self._candidates(key):
+            data_info = self.get_data_info(index)
+            data_info['unreadable'] = list(unreadable)
+            try:
+                with seeded(key):
+                    return self.pipeline(data_info)
+            except UnreadableImageError as error:
+                unreadable.append(f'{data_info["img_path"]}: {error}')
+        raise RuntimeError(
+            f'{len(unreadable)} images in a row are unreadable; the whole data set may be. They are:\n  '
+            + '\n  '.join(unreadable)
+        )
+
+    def _candidates(self, key: SampleKey) -> Iterator[int]:
+        """The index of a key, then those of its replacements."""
+        yield key.index
+        yield from np.random.default_rng(key).integers(len(self), size=self.max_refetch).tolist()
+
+    def _found(self, folder: str) -> list[str]:
+        others = Counter()
+        paths = []
+        for path in _walk(folder):
+            ending = os.path.splitext(path)[1].lower()
+            if ending in self.extensions:
+                paths.append(path)
+            else:
+                others[ending or 'no extension'] += 1
+        if not paths:
+            kinds = ', '.join(f'{count} x {ending}' for ending, count in others.most_common(5))
+            raise FileNotFoundError(
+                f'no image below data_root {folder!r}; found there: {kinds or "no file at all"}; '
+                f'images end in one of {" ".join(self.extensions)}'
+            )
+        return sorted(paths)
+
+    def _listed(self, folder: str) -> list[str]:
+        if not os.path.isfile(self.ann_file):
+            raise FileNotFoundError(f'ann_file {self.ann_file!r} does not exist')
+        paths = []
+        with open(self.ann_file, encoding='utf-8') as lines:
+            for number, line in enumerate(lines, 1):
+                name = line.strip()
+                if not name:
+                    continue
+                if not name.lower().endswith(self.extensions):
+                    raise ValueError(
+                        f'line {number} of {self.ann_file!r} must be the path of an image and nothing '
+                        f'else (no label), ending in one of {" ".join(self.extensions)}, got {name!r}'
+                    )
+                paths.append(os.path.join(folder, name))
+        if not paths:
+            raise FileNotFoundError(f'ann_file {self.ann_file!r} lists no image')
+        return paths
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Paths of all files below a folder that are not hidden; links are followed, no folder is visited twice.
+
+    Folders are visited in the order of their names, so that of two names of
+    one folder the same one is taken on every machine. A file's type comes
+    with its name, without a call a file: a million files take seconds.
+    """
+    visited = set()
+    pending = [folder]
+    while pending:
+        current = pending.pop()
+        status = os.stat(current)
+        if (status.st_dev, status.st_ino) in visited:
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        folders = []
+        with os.scandir(current) as entries:
+            for entry in entries:
+                if entry.name.startswith('.'):
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.path)
+                else:
+                    yield entry.path
+        pending.extend(sorted(folders, reverse=True))

@@ -1,0 +1,45 @@
+"""What the hidden pixels of the input are filled with."""
+
+import torch
+from torch import Tensor, nn
+
+MODES = ('mean', 'zero', 'token', 'none')
+
+
+class Fill(nn.Module):
+    """Fills the hidden pixels of an image before it enters the backbone.
+
+    Args:
+        mode: ``'mean'``: the image's own mean colour, over all its pixels
+            (Section 4: "the mean of RGB channels of the image"; default).
+            ``'zero'``: the data set's mean colour, since inputs are
+            normalised. ``'token'``: one learnable colour. ``'none'``: the
+            image stays whole, for ablations of the token inside the network.
+
+    Raises:
+        ValueError: If ``mode`` is another word.
+    """
+
+    def __init__(self, mode: str = 'mean') -> None:
+        super().__init__()
+        if mode not in MODES:
+            raise ValueError(f'fill must be one of {", ".join(MODES)}, got {mode!r}')
+        self.mode = mode
+        if mode == 'token':
+            self.pixel_token = nn.Parameter(torch.zeros(3))
+
+    def forward(self, img_b3hw: Tensor, mask_b1hw: Tensor) -> Tensor:
+        """Normalised image (B, 3, H, W) and mask (B, 1, H, W) at its size, to the filled image (B, 3, H, W)."""
+        if self.mode == 'none':
+            return img_b3hw
+        return torch.where(mask_b1hw.bool(), self._colour(img_b3hw), img_b3hw)
+
+    def _colour(self, img_b3hw: Tensor) -> Tensor:
+        if self.mode == 'mean':
+            return img_b3hw.mean(dim=(2, 3), keepdim=True)
+        if self.mode == 'token':
+            return self.pixel_token.to(img_b3hw.dtype).view(1, 3, 1, 1)
+        return img_b3hw.new_zeros(())
+
+    def extra_repr(self) -> str:
+        return f'mode={self.mode!r}'

@@ -1,0 +1,155 @@
+"""Where to hide.
+
+A mask is a float tensor (B, h, w) on the mask grid, 1 = hidden, 0 = visible,
+everywhere in this package. It is a function of random scores of the same
+shape, one a mask patch, that each sample brings along: drawn where the sample
+is prepared, they do not depend on ranks, workers or restarts.
+"""
+
+import math
+import warnings
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from a2mim_mm.registry import MODELS
+
+
+def mask_grid(input_hw: tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """Size of the mask grid of an input.
+
+    Args:
+        input_hw: Height and width of the input, in pixels.
+        patch_size: Side of a mask patch, in pixels.
+
+    Returns:
+        Rows and columns of the grid.
+
+    Raises:
+        ValueError: If the patch does not divide both sides.
+    """
+    if patch_size < 1:
+        raise ValueError(f'patch_size must be a positive number of pixels, got {patch_size}')
+    height, width = input_hw
+    if not height or not width or height % patch_size or width % patch_size:
+        raise ValueError(
+            f'patch_size={patch_size} does not divide the input of {height} x {width} pixels: '
+            f'choose an input whose sides are multiples of {patch_size}, or another patch_size'
+        )
+    grid = height // patch_size, width // patch_size
+    if min(grid) < 4:
+        warnings.warn(
+            f'the mask grid has only {grid[0]} x {grid[1]} patches ({height} x {width} pixels, patch_size='
+            f'{patch_size}): few masks exist and little context is left, choose a smaller patch_size',
+            stacklevel=2,
+        )
+    return grid
+
+
+def hidden_count(ratio: float, num_patches: int) -> int:
+    """Number of hidden patches, ``ceil(ratio * num_patches - 1e-9)``: 30 of 49 at ratio 0.6.
+
+    The small number keeps a product such as 0.07 * 100 = 7.000000000000001 at 7.
+
+    Raises:
+        ValueError: If ``ratio`` is outside (0, 1).
+    """
+    if not 0 < ratio < 1:
+        raise ValueError(f'ratio must lie strictly between 0 and 1, got {ratio}')
+    return math.ceil(ratio * num_patches - 1e-9)
+
+
+def random_scores(batch_size: int, grid: tuple[int, int], generator: torch.Generator | None = None) -> Tensor:
+    """Scores for callers without a data pipeline, float32 (B, h, w) in [0, 1), on the generator's device."""
+    device = generator.device if generator is not None else 'cpu'
+    return torch.rand(batch_size, *grid, generator=generator, device=device)
+
+
+def resize_mask(mask_bhw: Tensor, size: tuple[int, int]) -> Tensor:
+    """D(M): the mask at the size of a feature map, or of the image, (B, *size).
+
+    ``nearest-exact`` picks the mask patch that holds the centre of each cell:
+    it needs no divisibility, and from the grid to the pixels it is exact.
+    """
+    return F.interpolate(mask_bhw[:, None], size=tuple(size), mode='nearest-exact')[:, 0]
+
+
+class _Mask(nn.Module):
+    """What the two kinds of mask share: the patch, the ratio, and their checks."""
+
+    def __init__(self, patch_size: int = 32, ratio: float = 0.6) -> None:
+        super().__init__()
+        if patch_size < 1:
+            raise ValueError(f'patch_size must be a positive number of pixels, got {patch_size}')
+        hidden_count(ratio, 1)
+        self.patch_size = patch_size
+        self.ratio = ratio
+
+    def extra_repr(self) -> str:
+        return f'patch_size={self.patch_size}, ratio={self.ratio}'
+
+
+@MODELS.register_module()
+class RandomPatchMask(_Mask):
+    """Hides the ``hidden_count`` patches of lowest score, in each sample.
+
+    Args:
+        patch_size: Side of a mask patch, in pixels (Table A1: 32).
+        ratio: Share of the patches to hide, in (0, 1) (Section 5.1: 0.6).
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def forward(self, scores_bhw: Tensor) -> Tensor:
+        """(B, h, w) scores to a mask of the same shape, on their device."""
+        scores_bn = scores_bhw.flatten(1)
+        # A stable order hides the same patches on every device when two scores are equal.
+        order_bn = scores_bn.argsort(dim=1, stable=True)
+        hidden = order_bn[:, : hidden_count(self.ratio, scores_bn.shape[1])]
+        mask_bn = torch.zeros_like(scores_bn, dtype=torch.float32).scatter_(1, hidden, 1.0)
+        return mask_bn.view(scores_bhw.shape)
+
+
+@lru_cache(maxsize=16)
+def _rectangles(rows: int, cols: int, count: int) -> Tensor:
+    """All rectangles of the grid whose area is nearest to ``count``: int64 (R, 4), top, left, bottom, right."""
+    sides = [(h, w) for h in range(1, rows + 1) for w in range(1, cols + 1)]
+    nearest = min(abs(h * w - count) for h, w in sides)
+    return torch.tensor(
+        [
+            (top, left, top + h, left + w)
+            for h, w in sides
+            if abs(h * w - count) == nearest
+            for top in range(rows - h + 1)
+            for left in range(cols - w + 1)
+        ]
+    )
+
+
+@MODELS.register_module()
+class RectangleMask(_Mask):
+    """Hides one rectangle a sample: the masking of inpainting (Section 3.3, Figure 2e).
+
+    Its area is the nearest to ``hidden_count`` that a rectangle on the grid
+    can have, and all such rectangles are equally likely.
+
+    Args:
+        patch_size: Side of a mask patch, in pixels.
+        ratio: Share of the patches to hide, in (0, 1).
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def forward(self, scores_bhw: Tensor) -> Tensor:
+        """(B, h, w) scores to a mask of the same shape, on their device; only the first score of a sample counts."""
+        _, rows, cols = scores_bhw.shape
+        table = _rectangles(rows, cols, hidden_count(self.ratio, rows * cols)).to(scores_bhw.device)
+        choice_b = (scores_bhw[:, 0, 0] * len(table)).long().clamp_(max=len(table) - 1)
+        top, left, bottom, right = table[choice_b].T[..., None, None]
+        row = torch.arange(rows, device=scores_bhw.device)[:, None]
+        col = torch.arange(cols, device=scores_bhw.device)
+        return ((row >= top) & (row < bottom) & (col >= left) & (col < right)).float()

@@ -1,0 +1,29 @@
+"""Registries of this package: children of mmengine's roots, scope ``a2mim_mm``.
+
+Being children of the root (not of mmpretrain's registries), their classes are
+found from the scope of any host: a config keeps the host's ``default_scope``
+and writes ``type='a2mim_mm.A2MIM'``, nested types included. ``locations`` are
+imported when a name of this scope is first asked for.
+"""
+
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+
+def _child(parent: Registry, location: str) -> Registry:
+    return Registry(parent.name, parent=parent, scope='a2mim_mm', locations=[location])
+
+
+MODELS = _child(MMENGINE_MODELS, 'a2mim_mm.models')
+DATASETS = _child(MMENGINE_DATASETS, 'a2mim_mm.data')
+TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'a2mim_mm.data')
+DATA_SAMPLERS = _child(MMENGINE_DATA_SAMPLERS, 'a2mim_mm.data')
+HOOKS = _child(MMENGINE_HOOKS, 'a2mim_mm.engine')
+METRICS = _child(MMENGINE_METRICS, 'a2mim_mm.engine')
+OPTIM_WRAPPERS = _child(MMENGINE_OPTIM_WRAPPERS, 'a2mim_mm.engine')

@@ -1,0 +1,30 @@
+"""Fixtures that several folders of tests share."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from a2mim_mm.data.sample_photos import export_sample_photos
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='session')
+def root() -> Path:
+    """Root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope='session')
+def sample_photos(tmp_path_factory) -> Path:
+    """Folder with the dozen photos of scikit-image and scikit-learn."""
+    folder = tmp_path_factory.mktemp('photos')
+    export_sample_photos(folder)
+    return folder
+
+
+@pytest.fixture
+def load_config():
+    """Reads a config by its path below ``configs/``."""
+    return lambda name: Config.fromfile(ROOT / 'configs' / name)
