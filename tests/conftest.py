@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from a2mim_mm.data.sample_photos import export_sample_photos
 
+torch.set_num_threads(1)  # small tensors: more threads only wait for each other
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -22,6 +25,13 @@ def sample_photos(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('photos')
     export_sample_photos(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def fresh_default_scope():
+    """Keeps the scope that a config or a Runner sets from reaching the next test."""
+    yield
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture

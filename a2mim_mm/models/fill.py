@@ -29,7 +29,7 @@ class Fill(nn.Module):
             self.pixel_token = nn.Parameter(torch.zeros(3))
 
     def forward(self, img_b3hw: Tensor, mask_b1hw: Tensor) -> Tensor:
-        """Normalised image (B, 3, H, W) and mask (B, 1, H, W) at its size, to the filled image (B, 3, H, W)."""
+        """Normalised image (B, 3, H, W) and mask (B, 1, H, W) of its size, to the filled image."""
         if self.mode == 'none':
             return img_b3hw
         return torch.where(mask_b1hw.bool(), self._colour(img_b3hw), img_b3hw)

@@ -115,7 +115,7 @@ class RandomPatchMask(_Mask):
 
 @lru_cache(maxsize=16)
 def _rectangles(rows: int, cols: int, count: int) -> Tensor:
-    """All rectangles of the grid whose area is nearest to ``count``: int64 (R, 4), top, left, bottom, right."""
+    """All rectangles on the grid of the area nearest to ``count``: int64 (R, 4), top, left, bottom, right."""
     sides = [(h, w) for h in range(1, rows + 1) for w in range(1, cols + 1)]
     nearest = min(abs(h * w - count) for h, w in sides)
     return torch.tensor(
@@ -145,7 +145,7 @@ class RectangleMask(_Mask):
     """
 
     def forward(self, scores_bhw: Tensor) -> Tensor:
-        """(B, h, w) scores to a mask of the same shape, on their device; only the first score of a sample counts."""
+        """(B, h, w) scores, of which the first counts, to a mask of the same shape, on their device."""
         _, rows, cols = scores_bhw.shape
         table = _rectangles(rows, cols, hidden_count(self.ratio, rows * cols)).to(scores_bhw.device)
         choice_b = (scores_bhw[:, 0, 0] * len(table)).long().clamp_(max=len(table) - 1)

@@ -53,7 +53,9 @@ def zero_tables(model):
 
 
 def test_is_registered():
-    model = MODELS.build(dict(type='A2MIMViT', arch=ARCH, patch_size=4, img_size=16, rel_pos_bias=None))
+    model = MODELS.build(
+        dict(type='a2mim_mm.A2MIMViT', arch=ARCH, patch_size=4, img_size=16, rel_pos_bias=None)
+    )
     assert type(model) is A2MIMViT
 
 

@@ -1,0 +1,53 @@
+# `make demo`: from a bare clone to pictures. `make test`: the whole stack and the whole suite. `make help`: the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# The interpreter .venv is made with: 3.11 is what is tested. A pyenv shim may exist and not run, so it is asked.
+ifndef PYTHON
+PYTHON := $(shell for p in python3.11 python3; do "$$p" -c '' >/dev/null 2>&1 && { echo "$$p"; break; }; done || true)
+endif
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+PY := $(abspath $(VENV))/bin/python
+# Libraries write their caches into the clone. pip keeps its own cache, so that this is set only for what runs afterwards.
+CACHE := $(CURDIR)/.cache
+RUN := env XDG_CACHE_HOME="$(CACHE)" MPLCONFIGDIR="$(CACHE)/matplotlib" TORCH_HOME="$(CACHE)/torch" \
+	TORCHINDUCTOR_CACHE_DIR="$(CACHE)/inductor" TRITON_CACHE_DIR="$(CACHE)/triton" MPLBACKEND=Agg "$(PY)"
+
+.PHONY: help demo test test-slow lint format install-demo install-test install-lint python-fits clean distclean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+	@echo "  variables: PYTHON=$(PYTHON) VENV=$(VENV) PYTEST_ARGS='...' (for test and test-slow)"
+
+demo: install-demo  ## install what pre-training needs, pre-train on sample photos, draw what was learnt
+	@$(RUN) tools/demo.py
+
+test: install-test  ## install the whole stack (compiles the mmcv ops once) and run the suite
+	@$(RUN) -m pytest $(PYTEST_ARGS)
+
+test-slow: install-test  ## the tests marked slow
+	@$(RUN) -m pytest -m slow $(PYTEST_ARGS)
+
+lint: install-lint  ## what pre-commit checks
+	@"$(PY)" -m ruff check . && "$(PY)" -m ruff format --check .
+
+format: install-lint  ## sort imports, fix what ruff can fix, format
+	@"$(PY)" -m ruff check --fix . && "$(PY)" -m ruff format .
+
+install-demo install-test install-lint: install-%: python-fits
+	@"$(PYTHON)" tools/dev/install.py $* --venv "$(VENV)"
+
+python-fits:
+	@[ -n "$(PYTHON)" ] || { echo 'no python3.11 or python3 found: make PYTHON=/path/to/python3.11 ...' >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "Python 3.10 or newer is needed, $(PYTHON) is $$("$(PYTHON)" --version 2>&1): make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+
+clean:  ## remove caches and build leftovers; keeps .venv, the mmcv wheels and work_dirs
+	@rm -rf .cache .pytest_cache .ruff_cache .hypothesis build dist a2mim_mm.egg-info
+	@find a2mim_mm configs tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## remove .venv and the mmcv wheels too
+	@rm -rf "$(VENV)" .wheels

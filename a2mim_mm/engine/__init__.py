@@ -1,0 +1,21 @@
+"""What surrounds the model while it trains: launching, hooks, and reading checkpoints safely."""
+
+from .checkpoint import CheckpointError, StrictLoadHook, install_safe_loader, load_checkpoint_file
+from .launch import AutocastOptimWrapper
+from .reconstruction_hook import ReconstructionHook
+from .reconstruction_loss import ReconstructionLoss
+from .throughput_hook import ThroughputHook
+from .unreadable_hook import TooManyUnreadableImagesError, UnreadableImagesHook
+
+__all__ = [
+    'AutocastOptimWrapper',
+    'CheckpointError',
+    'ReconstructionHook',
+    'ReconstructionLoss',
+    'StrictLoadHook',
+    'ThroughputHook',
+    'TooManyUnreadableImagesError',
+    'UnreadableImagesHook',
+    'install_safe_loader',
+    'load_checkpoint_file',
+]

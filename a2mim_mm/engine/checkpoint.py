@@ -1,0 +1,274 @@
+"""Reading checkpoints without ever running code that a file carries.
+
+A ``.pth`` file is a pickle, and a pickle is a program. Everything here loads
+with ``weights_only=True`` and nothing falls back to less: what the restricted
+unpickler does not know is refused by name. mmengine falls back to
+``weights_only=False`` by itself, and its own allow-list holds the bare
+``getattr``, from which any function can be reached;
+:func:`install_safe_loader` puts this module in its place.
+"""
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from pickle import UnpicklingError
+from urllib.parse import urlparse
+
+import mmengine.runner.checkpoint as mmengine_checkpoint
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import HistoryBuffer
+from mmengine.model import is_model_wrapper
+from mmengine.runner import CheckpointLoader, Runner
+
+MapLocation = str | torch.device | Callable | None
+
+# What mmengine's full checkpoints hold beside tensors, in files of numpy 1 and 2.
+_NUMPY_FUNCTIONS = ('_reconstruct', 'scalar')
+_NUMPY_MODULES = ('numpy._core.multiarray', 'numpy.core.multiarray')
+_STATISTICS = frozenset({'min', 'max', 'mean', 'current'})
+_NAMES_SHOWN = 5
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged, refused, or of another model."""
+
+
+def load_checkpoint_file(path: str | Path, map_location: MapLocation = 'cpu') -> dict:
+    """Read a checkpoint from disk.
+
+    Args:
+        path: A ``.safetensors`` file, or any file that ``torch.save`` wrote.
+        map_location: Where tensors go, as in :func:`torch.load`.
+
+    Returns:
+        What the file holds; of a ``.safetensors`` file, the state dict.
+
+    Raises:
+        CheckpointError: If the file is missing, empty, damaged, no checkpoint
+            at all, or holds anything but tensors, plain Python values, numpy
+            arrays and mmengine's ``HistoryBuffer``.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise CheckpointError(f'{path} is a folder, not a checkpoint file')
+    if not path.is_file():
+        raise CheckpointError(f'there is no checkpoint at {path}')
+    if path.stat().st_size == 0:
+        raise CheckpointError(
+            f'the checkpoint {path} is empty: writing it was interrupted, use an earlier one'
+        )
+    if path.suffix == '.safetensors':
+        return _read_safetensors(path, map_location)
+    with path.open('rb') as file:
+        return _read_torch(file, str(path), map_location)
+
+
+def install_safe_loader() -> None:
+    """Make mmengine load every checkpoint through this module.
+
+    Covers ``Runner`` (``load_from``, ``resume``), ``init_cfg`` of type
+    ``Pretrained`` and ``load_checkpoint``, for local files, s3 and http(s).
+    Loaders that others registered with mmengine keep their own ways.
+    """
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    mmengine_checkpoint._safe_torch_load = _load_for_mmengine
+    mmengine_checkpoint.load_url = _load_url
+
+
+def load_from_local(filename: str, map_location: MapLocation = None) -> dict:
+    """:func:`load_checkpoint_file` as mmengine's loader of local paths."""
+    return _load_for_mmengine(filename, map_location)
+
+
+class StrictLoadHook(Hook):
+    """Refuses a checkpoint that does not fit the model.
+
+    mmengine loads what matches and logs the rest as a warning, so a run goes
+    on from weights that are half random.
+
+    Args:
+        path: Where the checkpoint comes from, for the message.
+        resume: Whether training continues from it, which needs more than weights.
+    """
+
+    priority = 'VERY_HIGH'  # before EMAHook exchanges the weights
+
+    def __init__(self, path: str, resume: bool) -> None:
+        self.path = path
+        self.resume = resume
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check the checkpoint before anything is taken from it.
+
+        Raises:
+            CheckpointError: If it does not fit.
+        """
+        absent = [key for key in ('meta', 'message_hub', 'optimizer') if key not in checkpoint]
+        if self.resume and absent:
+            raise CheckpointError(
+                f'{self.path} has no {", ".join(absent)}: --resume continues from a checkpoint that '
+                'training wrote. To start a new training from these weights: '
+                f'--cfg-options load_from={self.path}'
+            )
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        load_strictly(model, checkpoint.get('state_dict', checkpoint), self.path)
+        if self.resume:
+            self._compare_lr(runner, checkpoint['optimizer'])
+
+    def _compare_lr(self, runner: Runner, optimizer_state: dict) -> None:
+        """Say so if the checkpoint's learning rate, which resuming restores, is not the configured one."""
+        kept = _initial_lrs(optimizer_state.get('param_groups', []))
+        configured = _initial_lrs(runner.optim_wrapper.param_groups) if kept else []
+        if not np.allclose(kept, configured, rtol=1e-6, atol=0):
+            runner.logger.warning(
+                f'Resuming keeps the lr and the schedule of {self.path}, initial lr {max(kept):.3e}. '
+                f'Config and batch now ask for {max(configured):.3e}, which only a new training would use'
+            )
+
+
+def load_strictly(model: torch.nn.Module, state_dict: dict, source: str) -> None:
+    """Load weights of which none may be missing, left over or of another shape.
+
+    Args:
+        model: The model to fill.
+        state_dict: Names and tensors; a leading ``module.`` is dropped.
+        source: Where they come from, for the message.
+
+    Raises:
+        CheckpointError: If names or shapes differ; names the first few.
+    """
+    weights = {key.removeprefix('module.'): value for key, value in state_dict.items()}
+    misshapen = []
+    try:
+        keys = model.load_state_dict(weights, strict=False)
+        missing, unexpected = keys.missing_keys, keys.unexpected_keys
+    except RuntimeError as error:
+        misshapen = re.findall(r'size mismatch for ([^:\s]+)', str(error))
+        if not misshapen:
+            raise
+        expected = model.state_dict()
+        missing = [key for key in expected if key not in weights]
+        unexpected = [key for key in weights if key not in expected]
+    # Older BatchNorms were saved without their counter, which nothing reads.
+    missing = [key for key in missing if not key.endswith('num_batches_tracked')]
+    groups = {
+        'missing in the file': missing,
+        'unknown to the model': unexpected,
+        'of another shape': misshapen,
+    }
+    found = [f'{len(names)} {title} ({_first(names)})' for title, names in groups.items() if names]
+    if found:
+        raise CheckpointError(
+            f'{source} is the checkpoint of another model than this {type(model).__name__}: '
+            + '; '.join(found)
+        )
+
+
+def _initial_lrs(param_groups: list[dict]) -> list[float]:
+    return [group.get('initial_lr', group['lr']) for group in param_groups]
+
+
+def _first(names: list[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ', '.join(names[:_NAMES_SHOWN]) + (f', and {more} more' if more > 0 else '')
+
+
+def _load_for_mmengine(
+    file: str | Path | io.IOBase, map_location: MapLocation = None, weights_only: bool = True
+) -> dict:
+    """What ``mmengine.runner.checkpoint`` calls; ``weights_only`` is always true here."""
+    if isinstance(file, (str, Path)):
+        checkpoint = load_checkpoint_file(file, map_location)
+    else:
+        checkpoint = _read_torch(file, 'the downloaded checkpoint', map_location)
+    meta = checkpoint.get('meta')
+    if isinstance(meta, dict):
+        # Runner.resume would run this text as a Python config; mmengine itself writes `cfg`.
+        meta.pop('config', None)
+    return checkpoint
+
+
+def _load_url(
+    url: str, model_dir: str | None = None, map_location: MapLocation = None, progress: bool = True
+) -> dict:
+    """Download a checkpoint into torch's cache, once, and read it."""
+    path = Path(model_dir or Path(torch.hub.get_dir()) / 'checkpoints') / Path(urlparse(url).path).name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), progress=progress)
+    return _load_for_mmengine(path, map_location)
+
+
+def _read_safetensors(path: Path, map_location: MapLocation) -> dict:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    device = 'cpu' if map_location is None or callable(map_location) else str(map_location)
+    try:
+        return load_file(path, device=device)
+    except SafetensorError as error:
+        raise CheckpointError(f'{path} is damaged or no safetensors file: {error}') from error
+
+
+def _read_torch(file: io.IOBase, name: str, map_location: MapLocation) -> dict:
+    start = file.read(64)
+    file.seek(0)
+    if not start.startswith((b'PK', b'\x80')):  # a zip archive, as torch.save writes, or a bare pickle
+        raise CheckpointError(f'{name} is no checkpoint: it begins with {start[:16]!r}')
+    try:
+        with torch.serialization.safe_globals(_allowed_globals()):
+            checkpoint = torch.load(file, map_location=map_location, weights_only=True)
+    except UnpicklingError as error:
+        raise CheckpointError(_refusal(name, str(error))) from error
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a file of arbitrary bytes makes the unpickler stumble over
+        reason = str(error).partition('\n')[0]
+        raise CheckpointError(
+            f'{name} is damaged or cut short ({reason}): use an earlier checkpoint'
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(f'{name} holds a {type(checkpoint).__name__}, not a dict of weights')
+    return checkpoint
+
+
+def _refusal(name: str, message: str) -> str:
+    wanted = re.search(r'GLOBAL (\S+)', message) or re.search(r'(?:for|got) (<.*>)', message)
+    if wanted is None:
+        return f'{name} is damaged: its pickle cannot be read'
+    return (
+        f'{name} is refused: reading it would call {wanted.group(1)}, and a checkpoint may hold only '
+        'tensors, plain Python values, numpy arrays and mmengine histories. If you trust its origin, load it '
+        "in a process of its own and save its weights alone: torch.save(checkpoint['state_dict'], NEW_PATH)"
+    )
+
+
+def _allowed_globals() -> list:
+    """Types and functions that may appear in a checkpoint beside torch's own."""
+    numpy_functions = [
+        (getattr(np._core.multiarray, function), f'{module}.{function}')
+        for module in _NUMPY_MODULES
+        for function in _NUMPY_FUNCTIONS
+    ]
+    # Not ObjectDType: an array of objects is no weight.
+    dtypes = [
+        kind for name, kind in vars(np.dtypes).items() if name.endswith('DType') and name != 'ObjectDType'
+    ]
+    return [
+        *numpy_functions,
+        np.ndarray,
+        np.dtype,
+        *dtypes,
+        HistoryBuffer,
+        (_history_method, 'builtins.getattr'),
+    ]
+
+
+def _history_method(owner: type, name: str) -> Callable:
+    """Stands in for ``getattr``, which pickles of a ``HistoryBuffer`` call to name its methods."""
+    if owner is not HistoryBuffer or name not in _STATISTICS:
+        raise UnpicklingError(f'GLOBAL builtins.getattr(...,{name!r})')
+    return vars(HistoryBuffer)[name]

@@ -1,0 +1,169 @@
+"""What the command-line tools share: reading a config, finding a checkpoint, saying what is wrong."""
+
+import difflib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# Keys that the Runner, mmpretrain, mmdet or this package read from a config, beside the Runner's arguments.
+_CONFIG_KEYS = (
+    'activation_checkpointing',
+    'amp_dtype',
+    'compile',
+    'custom_imports',
+    'default_scope',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'runner_type',
+    'sync_bn',
+    'tta_model',
+    'tta_pipeline',
+)
+
+
+def load_config(path: str, options: dict | None = None) -> Config:
+    """Read a config and overwrite values in it.
+
+    Args:
+        path: The config file.
+        options: Dotted names and new values, as ``--cfg-options`` gives them.
+
+    Raises:
+        ValueError: If the file cannot be read as a config, or an option names a section that does not exist.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f'there is no config file {path}')
+    try:
+        cfg = Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(f'config {path} is no valid Python: {error.msg}, line {error.lineno}') from error
+    except (FileNotFoundError, KeyError, NameError, TypeError, OSError) as error:
+        raise ValueError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
+    known = {*cfg, *inspect.signature(Runner.__init__).parameters, *_CONFIG_KEYS}
+    for name in options or {}:
+        section = name.partition('.')[0]
+        if section not in known:
+            near = difflib.get_close_matches(section, known, n=3)
+            raise ValueError(
+                f'--cfg-options: the config has no {section!r}'
+                + (f'; did you mean {" or ".join(near)}?' if near else '')
+            )
+    try:
+        cfg.merge_from_dict(options or {})
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f'--cfg-options cannot be merged into {path}: {error}') from error
+    return cfg
+
+
+def require(cfg: Config, names: tuple[str, ...], task: str) -> None:
+    """Check that a config describes what a tool is to do.
+
+    Raises:
+        ValueError: If a part is missing; names all of them.
+    """
+    absent = [name for name in names if cfg.get(name) is None]
+    if absent:
+        raise ValueError(f'config {cfg.filename} cannot be {task}: it has no {", ".join(absent)}')
+
+
+def set_work_dir(cfg: Config, work_dir: str | None) -> None:
+    """Where logs and checkpoints go: the option, else the config's, else ``work_dirs/CONFIG_NAME`` here."""
+    cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(cfg.filename).stem)
+
+
+def set_resume(cfg: Config, resume: str | None) -> str:
+    """Decide where training starts.
+
+    Args:
+        cfg: Config with ``work_dir``; ``resume`` and ``load_from`` are set.
+        resume: Path of a checkpoint; 'auto' for the last one in ``work_dir``, if any; None for what the
+            config says.
+
+    Returns:
+        Where it starts.
+
+    Raises:
+        ValueError: If there is no checkpoint at the path, or the last one is gone.
+    """
+    if resume is None and cfg.get('resume', False):
+        resume = cfg.get('load_from') or 'auto'
+    if resume is None:
+        cfg.resume = False
+        return (
+            f'starting from the weights in {cfg.load_from}'
+            if cfg.get('load_from')
+            else 'starting from scratch'
+        )
+    path = _last_checkpoint(Path(cfg.work_dir)) if resume == 'auto' else Path(resume).expanduser()
+    cfg.resume = path is not None
+    if path is None:
+        return f'nothing to resume from in {cfg.work_dir}, ' + set_resume(cfg, None)
+    if not path.is_file():
+        raise ValueError(f'cannot resume: there is no checkpoint at {path}')
+    cfg.load_from = str(path)
+    return f'resuming from {path}'
+
+
+def _last_checkpoint(work_dir: Path) -> Path | None:
+    """The checkpoint that training in ``work_dir`` wrote last; None if there is none."""
+    note = work_dir / 'last_checkpoint'
+    if not note.is_file():
+        return None
+    noted = Path(note.read_text().strip())
+    # Noted as training saw it: the folder may have moved since, or the path be relative to another one.
+    path = noted if noted.is_file() else work_dir / noted.name
+    if not noted.name or not path.is_file():
+        raise ValueError(
+            f'cannot resume: {note} names {str(noted)!r}, which does not exist. Name a checkpoint '
+            f'(--resume PATH), or remove {note} to start from scratch'
+        )
+    return path
+
+
+def run_tool(main: Callable[[], None]) -> None:
+    """Run a tool. What the user can mend ends in one message and exit status 1, the rest in a traceback."""
+    try:
+        main()
+    except (KeyboardInterrupt, Exception) as error:
+        if _interrupted(error):
+            sys.exit(_say('interrupted; training goes on from the last checkpoint with --resume', 130))
+        message = user_message(error)
+        if message is None:
+            raise
+        sys.exit(_say(f'error: {message}', 1))
+
+
+def user_message(error: Exception) -> str | None:
+    """The message of an error that the user's input caused; None if it may be a bug.
+
+    These are the user's: what a check of this package, or mmengine's registry,
+    raises by itself (its last frame is a ``raise``); arguments that a class
+    does not have; files that do not exist.
+    """
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    path = Path(frame.filename).resolve()
+    checked = path.is_relative_to(PACKAGE) or path.parts[-3:-1] == ('mmengine', 'registry')
+    raised = (frame.line or '').startswith('raise ')
+    misspelt = isinstance(error, TypeError) and path.name == 'build_functions.py'
+    if (checked and raised) or misspelt or isinstance(error, FileNotFoundError):
+        return str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    return None
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: torch.save, cut short, raises one of its own."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or _interrupted(error.__context__))
+
+
+def _say(message: str, status: int) -> int:
+    rank = os.environ.get('RANK', '0')
+    print(('' if rank == '0' else f'[rank {rank}] ') + message, file=sys.stderr)
+    return status

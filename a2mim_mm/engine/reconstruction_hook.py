@@ -1,0 +1,126 @@
+"""Pictures of what the model reconstructs, while it learns to."""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from a2mim_mm.registry import HOOKS
+from a2mim_mm.visualization import draw_grid, list_images, read_image, write_png
+
+
+@HOOKS.register_module()
+class ReconstructionHook(Hook):
+    """Draws original | masked | prediction | composite, always of the same images under the same masks.
+
+    A grid goes to disk and to every back-end of the visualizer. Drawing leaves
+    the training as it was: mode, gradients and random states.
+
+    Args:
+        images: A folder or a list of image files; None takes the first images of the training set.
+        count: Number of images, one a row.
+        interval: Epochs between two grids; the end of training gets one in any case.
+        seed: Seed of the masks.
+        out_dir: Where grids go, ``reconstructions`` in the work directory if None.
+
+    Raises:
+        ValueError: If ``count`` or ``interval`` is below 1.
+        FileNotFoundError: If there is no such image.
+    """
+
+    priority = 'LOW'
+
+    def __init__(
+        self,
+        images: str | Sequence[str] | None = None,
+        count: int = 8,
+        interval: int = 1,
+        seed: int = 0,
+        out_dir: str | None = None,
+    ) -> None:
+        if count < 1:
+            raise ValueError(f'count must be at least 1, got {count}')
+        if interval < 1:
+            raise ValueError(f'interval must be at least 1, got {interval}')
+        self.paths = None if images is None else list_images(images)[:count]
+        self.count = count
+        self.interval = interval
+        self.seed = seed
+        self.out_dir = out_dir
+        self._img_b3hw: Tensor | None = None
+        self._drawn_iter = -1
+
+    @master_only
+    def before_train(self, runner: Runner) -> None:
+        """Read the images once.
+
+        Raises:
+            ValueError: If the model has no ``reconstruct``.
+        """
+        if not hasattr(_bare(runner), 'reconstruct'):
+            raise ValueError(
+                f'ReconstructionHook needs a model with reconstruct(), not {type(_bare(runner)).__name__}'
+            )
+        with frozen_randomness():
+            dataset = runner.train_dataloader.dataset
+            img_b3hw = torch.stack([_rgb(dataset[index]) for index in range(min(self.count, len(dataset)))])
+            if self.paths is not None:
+                img_b3hw = torch.stack([read_image(path, tuple(img_b3hw.shape[2:])) for path in self.paths])
+        self._img_b3hw = img_b3hw
+
+    @master_only
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Draw every ``interval`` epochs."""
+        if self.every_n_epochs(runner, self.interval):
+            self._draw(runner, runner.epoch + 1, runner.iter)
+
+    @master_only
+    def after_train(self, runner: Runner) -> None:
+        """Draw the result, unless the last epoch just did."""
+        if self._drawn_iter != runner.iter:
+            self._draw(runner, runner.epoch, runner.iter)
+
+    def _draw(self, runner: Runner, epoch: int, step: int) -> None:
+        model = _bare(runner)
+        device = next(model.parameters()).device
+        was_training = model.training
+        with frozen_randomness(), torch.no_grad():
+            generator = torch.Generator().manual_seed(self.seed)
+            pictures = model.eval().reconstruct(self._img_b3hw.to(device), generator=generator)
+        model.train(was_training)
+        grid = draw_grid(pictures, max_rows=self.count, caption=f'epoch {epoch}')
+        path = Path(self.out_dir or Path(runner.work_dir) / 'reconstructions') / f'epoch_{epoch:04d}.png'
+        write_png(path, grid)
+        runner.visualizer.add_image('reconstructions', grid, step=step)
+        runner.logger.info(f'Reconstructions drawn: {path}')
+        self._drawn_iter = step
+
+
+@contextmanager
+def frozen_randomness() -> Iterator[None]:
+    """Give the random states of torch, numpy and Python back as they were."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+def _bare(runner: Runner) -> torch.nn.Module:
+    """The model without its distributed wrapper."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _rgb(sample: dict) -> Tensor:
+    """The image of a packed sample, uint8 BGR (3, H, W), as RGB in 0..1."""
+    return sample['inputs'].flip(0).float() / 255

@@ -1,0 +1,90 @@
+"""Images that cannot be read: they are named and counted, and too many of them stop the training."""
+
+import logging
+
+from mmengine.dist import all_gather_object, get_world_size
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from a2mim_mm.registry import HOOKS
+
+
+class TooManyUnreadableImagesError(RuntimeError):
+    """More of the data is unreadable than the set share."""
+
+
+@HOOKS.register_module()
+class UnreadableImagesHook(Hook):
+    """Names and counts unreadable images, and stops once they are too many.
+
+    The dataset puts another image in the place of one that it cannot read, and
+    notes ``path: reason`` in the ``unreadable`` list of the data sample. This
+    hook collects the notes of all ranks, so that all of them stop together.
+
+    Args:
+        max_share: Share of the data set that may be unreadable.
+        min_count: Number of images that may be unreadable however small the data set is.
+        interval: Iterations between two exchanges of the ranks' findings; a single process reports at once.
+
+    Raises:
+        ValueError: If ``max_share`` is outside 0..1, ``min_count`` negative or ``interval`` below 1.
+    """
+
+    def __init__(self, max_share: float = 0.001, min_count: int = 10, interval: int = 50) -> None:
+        if not 0 <= max_share <= 1:
+            raise ValueError(f'max_share must be in 0..1, got {max_share}')
+        if min_count < 0:
+            raise ValueError(f'min_count must not be negative, got {min_count}')
+        if interval < 1:
+            raise ValueError(f'interval must be at least 1, got {interval}')
+        self.max_share = max_share
+        self.min_count = min_count
+        self.interval = interval
+        self._pending: set[str] = set()
+        self._known: set[str] = set()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        """Collect the notes of a batch."""
+        for sample in data_batch['data_samples']:
+            self._pending.update(sample.get('unreadable', ()))
+        if get_world_size() == 1 or self.every_n_train_iters(runner, self.interval):
+            self._report(runner)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Exchange what is left before the checkpoint of the epoch is written."""
+        self._report(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Exchange what is left of a training without epochs."""
+        self._report(runner)
+
+    def _report(self, runner: Runner) -> None:
+        """Log what is new on any rank.
+
+        Raises:
+            TooManyUnreadableImagesError: On every rank, if the limit is exceeded.
+        """
+        if get_world_size() == 1 and not self._pending:
+            return
+        gathered = all_gather_object(sorted(self._pending))
+        self._pending.clear()
+        new = sorted(set().union(*gathered) - self._known)
+        if not new:
+            return
+        self._known.update(new)
+        total = len(runner.train_dataloader.dataset)
+        limit = max(self.min_count, int(self.max_share * total))
+        runner.logger.warning(
+            f'{len(new)} unreadable images replaced by others ({len(self._known)} of {total} so far, '
+            f'training stops beyond {limit}):\n    ' + '\n    '.join(new)
+        )
+        if len(self._known) > limit:
+            message = (
+                f'{len(self._known)} of {total} images are unreadable, more than the {limit} that are '
+                f'tolerated (max_share={self.max_share}, min_count={self.min_count}). The log names them: '
+                'remove or repair them and go on with --resume, or raise the limits of UnreadableImagesHook'
+            )
+            runner.logger.log(logging.ERROR if runner.rank == 0 else logging.DEBUG, message)
+            raise TooManyUnreadableImagesError(message)

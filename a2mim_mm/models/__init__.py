@@ -1,0 +1,24 @@
+"""The method: where to hide, the token, the losses, and the algorithm that joins them."""
+
+from .a2mim import A2MIM
+from .fill import Fill
+from .frequency_loss import FocalFrequencyLoss, focal_frequency_loss, loss_composite
+from .head import A2MIMHead
+from .mask_token import MaskToken
+from .masking import RandomPatchMask, RectangleMask
+from .pixel_loss import FocalL1Loss
+from .vit import A2MIMViT
+
+__all__ = [
+    'A2MIM',
+    'A2MIMHead',
+    'A2MIMViT',
+    'Fill',
+    'FocalFrequencyLoss',
+    'FocalL1Loss',
+    'MaskToken',
+    'RandomPatchMask',
+    'RectangleMask',
+    'focal_frequency_loss',
+    'loss_composite',
+]

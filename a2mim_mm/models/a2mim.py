@@ -1,0 +1,201 @@
+"""A2MIM: mask -> fill -> encode -> decode -> loss (Li et al., arXiv 2205.13943, Figure 4)."""
+
+import numpy as np
+import torch
+from mmpretrain.models.selfsup.base import BaseSelfSupervisor
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from a2mim_mm.registry import MODELS
+
+from .fill import Fill
+from .mask_token import MaskToken
+from .masking import mask_grid, random_scores, resize_mask
+
+
+@MODELS.register_module()
+class A2MIM(BaseSelfSupervisor):
+    """Architecture-Agnostic Masked Image Modeling.
+
+    Works with any backbone whose last output is a feature map (B, C, h', w')
+    and that has a sub-module to put the mask token on. The backbone stays as
+    it is: token, decoder and losses belong to this class, and the keys of
+    ``backbone.state_dict()`` are those of the bare backbone.
+
+    Args:
+        backbone: Config of the encoder.
+        neck: Config of the decoder, feature map to image (B, 3, H, W).
+        head: Config of the losses, an :class:`A2MIMHead`.
+        mask: Config of the masking, a :class:`RandomPatchMask` or
+            :class:`RectangleMask`.
+        mask_token: Config of the token, a :class:`MaskToken`; None for none.
+        fill: What hidden pixels are filled with, see :class:`Fill`.
+        data_preprocessor: Config of the pre-processor, whose mean and std are
+            also used by :meth:`reconstruct`. The network must see RGB.
+        init_cfg: Config of the initialisation.
+
+    Raises:
+        ValueError: If ``fill``, the token site or another argument is wrong.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        mask: dict,
+        mask_token: dict | None,
+        fill: str = 'mean',
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(
+            backbone=backbone, neck=neck, head=head, data_preprocessor=data_preprocessor, init_cfg=init_cfg
+        )
+        self.mask = MODELS.build(mask)
+        self.fill = Fill(fill)
+        self.mask_token: MaskToken | None = None
+        if mask_token is not None:
+            self.mask_token = MODELS.build(mask_token)
+            self.mask_token.attach(self.backbone)
+
+    def forward(
+        self,
+        inputs: Tensor | list[Tensor],
+        data_samples: list[DataSample] | None = None,
+        mode: str = 'tensor',
+    ):
+        """Features, losses or predictions, for ``mode`` 'tensor', 'loss' or 'predict'."""
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        return super().forward(inputs, data_samples, mode)
+
+    def extract_feat(self, inputs: Tensor | list[Tensor]) -> tuple[Tensor, ...]:
+        """Features of the whole images (B, 3, H, W): no mask, no token."""
+        return self.backbone(_images(inputs))
+
+    def loss(self, inputs: list[Tensor], data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """The losses of a batch.
+
+        Args:
+            inputs: One normalised batch (B, 3, H, W), in a list.
+            data_samples: B samples, each with ``mask_scores``, an array (h, w) on the mask grid.
+
+        Returns:
+            ``loss_spa`` and ``loss_freq``, see :meth:`A2MIMHead.loss`.
+
+        Raises:
+            ValueError: If scores are missing or of another grid, or the decoder's image is of another size.
+        """
+        img_b3hw = _images(inputs)
+        mask_bhw = self.mask(self._scores(img_b3hw, data_samples))
+        mask_b1hw = resize_mask(mask_bhw, img_b3hw.shape[2:])[:, None]
+        pred_b3hw = self._reconstruct(img_b3hw, mask_bhw, mask_b1hw)
+        return self.head.loss(pred_b3hw, img_b3hw, mask_b1hw)
+
+    def predict(self, inputs: list[Tensor], data_samples: list[DataSample]) -> list[DataSample]:
+        """The losses of a batch as numbers, written into each of its samples."""
+        losses = {name: value.item() for name, value in self.loss(inputs, data_samples).items()}
+        for sample in data_samples:
+            for name, value in losses.items():
+                sample.set_field(value, name)
+        return data_samples
+
+    @torch.no_grad()
+    def reconstruct(
+        self,
+        images: Tensor,
+        mask: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        use_token: bool = True,
+    ) -> dict[str, Tensor]:
+        """Pictures of what the model predicts, in evaluation mode.
+
+        Args:
+            images: RGB images (B, 3, H, W), float in 0..1.
+            mask: Mask (B, h, w) on the mask grid, 1 = hidden. Drawn from ``generator`` where None.
+            generator: Source of the mask.
+            use_token: Whether the network receives the mask token (Figure A3: what the token carries).
+
+        Returns:
+            ``original``, ``masked`` (as the network sees it), ``prediction``
+            and ``composite`` (the prediction on hidden pixels, the original,
+            exactly, on visible ones): RGB images (B, 3, H, W) in 0..1.
+
+        Raises:
+            ValueError: If the images are not float in 0..1, the patch does not divide them, or the mask is of
+                another grid.
+        """
+        if not images.is_floating_point() or images.min() < 0 or images.max() > 1:
+            raise ValueError(
+                f'images must be float RGB in 0..1, got {images.dtype} in {images.min()}..{images.max()}'
+            )
+        grid = mask_grid(tuple(images.shape[2:]), self.mask.patch_size)
+        if mask is None:
+            mask = self.mask(random_scores(len(images), grid, generator))
+        if mask.shape != (len(images), *grid):
+            raise ValueError(f'mask must be of shape {(len(images), *grid)}, got {tuple(mask.shape)}')
+        mask_bhw = mask.to(images.device)
+        mask_b1hw = resize_mask(mask_bhw, images.shape[2:])[:, None]
+        mean, std = self._mean_std()
+        img_b3hw = (images * 255 - mean) / std
+        training = [module for module in self.modules() if module.training]
+        self.eval()
+        try:
+            pred_b3hw = self._reconstruct(img_b3hw, mask_bhw, mask_b1hw, use_token).float()
+        finally:
+            for module in training:
+                module.training = True
+        prediction = ((pred_b3hw * std + mean) / 255).clamp(0, 1)
+        filled = ((self.fill(img_b3hw, mask_b1hw) * std + mean) / 255).clamp(0, 1)
+        hidden = mask_b1hw.bool()
+        return dict(
+            original=images,
+            masked=torch.where(hidden, filled, images),
+            prediction=prediction,
+            composite=torch.where(hidden, prediction, images),
+        )
+
+    def _reconstruct(
+        self, img_b3hw: Tensor, mask_bhw: Tensor, mask_b1hw: Tensor, use_token: bool = True
+    ) -> Tensor:
+        """The predicted image (B, 3, H, W): fill, encode with the token, decode."""
+        filled_b3hw = self.fill(img_b3hw, mask_b1hw)
+        if self.mask_token is not None and use_token:
+            with self.mask_token.masked(mask_bhw):
+                feats = self.backbone(filled_b3hw)
+        else:
+            feats = self.backbone(filled_b3hw)
+        pred_b3hw = self.neck(feats[-1])
+        if pred_b3hw.shape != img_b3hw.shape:
+            raise ValueError(
+                f'the neck predicts {tuple(pred_b3hw.shape)} from features {tuple(feats[-1].shape)}, but the '
+                f'images are {tuple(img_b3hw.shape)}: encoder_stride must be the stride of the backbone, and '
+                'divide the input'
+            )
+        return pred_b3hw
+
+    def _scores(self, img_b3hw: Tensor, data_samples: list[DataSample]) -> Tensor:
+        """The scores (B, h, w) that the samples carry, on the device of the images."""
+        if not all('mask_scores' in sample for sample in data_samples or [{}]):
+            raise ValueError(
+                "data samples carry no mask_scores: add dict(type='a2mim_mm.MaskScores') to the pipeline"
+            )
+        scores_bhw = np.stack([sample.mask_scores for sample in data_samples])
+        grid = mask_grid(tuple(img_b3hw.shape[2:]), self.mask.patch_size)
+        if scores_bhw.shape[1:] != grid:
+            raise ValueError(
+                f'mask_scores are on a grid of {scores_bhw.shape[1:]}, the model with patch_size='
+                f'{self.mask.patch_size} needs {grid}: give MaskScores and mask the same patch_size'
+            )
+        return torch.from_numpy(scores_bhw).to(img_b3hw.device)
+
+    def _mean_std(self) -> tuple[Tensor | float, Tensor | float]:
+        """Mean and std per channel, in 0..255, of the normalisation."""
+        preprocessor = self.data_preprocessor
+        return (preprocessor.mean, preprocessor.std) if preprocessor._enable_normalize else (0.0, 1.0)
+
+
+def _images(inputs: Tensor | list[Tensor]) -> Tensor:
+    """The batch itself: mmpretrain's pre-processor hands over a list of views, here one."""
+    return inputs[0] if isinstance(inputs, (list, tuple)) else inputs

@@ -1,0 +1,156 @@
+"""The loss on the Fourier spectrum (Section 4, "Prediction Target", Eq. 3-5)."""
+
+import torch
+from torch import Tensor, nn
+
+from a2mim_mm.registry import MODELS
+
+NORMALIZE = ('channel', 'batch')
+
+
+def loss_composite(
+    pred: Tensor, target: Tensor, mask_b1hw: Tensor, leak: float = 0.0, target_share: float = 0.0
+) -> Tensor:
+    """The image whose spectrum is compared: in the paper ``pred * M + sg(pred) * (1 - M)`` (Eq. 4).
+
+    It has the value of ``pred``; the detached half lets no gradient reach the
+    visible pixels. The authors' code mixes the target into that half and
+    leaks a little gradient: ``leak * pred + (1 - leak) * ((1 - target_share)
+    * sg(pred) + target_share * target)``.
+
+    Args:
+        pred: Prediction (B, C, H, W).
+        target: Target (B, C, H, W).
+        mask_b1hw: Mask (B, 1, H, W), 1 = hidden.
+        leak: Share of the visible prediction that keeps its gradient, in [0, 1].
+        target_share: Share of the target in the visible rest, in [0, 1].
+
+    Returns:
+        Image (B, C, H, W).
+    """
+    visible = pred.detach()
+    if target_share:
+        visible = (1 - target_share) * visible + target_share * target
+    if leak:
+        visible = leak * pred + (1 - leak) * visible
+    return torch.where(mask_b1hw.bool(), pred, visible)
+
+
+def focal_frequency_loss(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    alpha: float = 1.0,
+    reweight: bool = True,
+    squared: bool = False,
+    batch_spectrum: bool = False,
+    log_weight: bool = False,
+    normalize: str = 'channel',
+) -> Tensor:
+    r"""Mean over (b, c, u, v) of :math:`\omega |D|`, D the orthonormal DFT of ``pred - target`` (Eq. 3-5).
+
+    :math:`\omega = |D|^\alpha`, detached and divided by its maximum. The
+    scaling by a maximum, the means and the orthonormal DFT are those of Focal
+    Frequency Loss (Jiang et al., 2021), which Eq. 5 cites.
+
+    The DFT is linear and that of a real image is Hermitian, so one half
+    spectrum of the difference holds all there is to compare.
+
+    Args:
+        pred: Prediction, or its :func:`loss_composite`, (B, C, H, W).
+        target: Target (B, C, H, W).
+        alpha: Exponent of the weight (Eq. 5).
+        reweight: Whether to use the weight at all (Table 5, "w/o omega").
+        squared: Compare by :math:`|D|^2` instead of :math:`|D|` (Eq. 4).
+        batch_spectrum: Average the spectra over the batch before comparing.
+        log_weight: Take :math:`\log(1 + |D|^\alpha)` as the weight.
+        normalize: ``'channel'`` divides the weight by its maximum in each
+            image and channel, ``'batch'`` by its one maximum over the batch.
+
+    Returns:
+        Scalar, computed in float32 at least.
+    """
+    # Half precision has no FFT on CPUs, and on CUDA only for powers of two: 224 would fail.
+    with torch.autocast(pred.device.type, enabled=False):
+        difference = _float32_at_least(pred) - _float32_at_least(target)
+        if batch_spectrum:
+            difference = difference.mean(dim=0, keepdim=True)
+        distance = torch.fft.rfft2(difference, norm='ortho').abs()
+        error = distance.square() if squared else distance
+        if reweight:
+            weight = distance.detach() ** alpha
+            weight = torch.log1p(weight) if log_weight else weight
+            maximum = weight.amax(dim=(2, 3), keepdim=True) if normalize == 'channel' else weight.amax()
+            # Where the maximum is 0 every weight is: divide by the smallest number instead, and get 0.
+            error = error * (weight / maximum.clamp_min(torch.finfo(weight.dtype).tiny))
+        return (error * _multiplicity(difference)).mean(dim=(0, 1)).sum() / difference.shape[-2:].numel()
+
+
+def _float32_at_least(image: Tensor) -> Tensor:
+    return image.to(torch.promote_types(image.dtype, torch.float32))
+
+
+def _multiplicity(image: Tensor) -> Tensor:
+    """How often each column of the half spectrum occurs in the whole one: (W // 2 + 1,)."""
+    width = image.shape[-1]
+    count = image.new_full((width // 2 + 1,), 2)
+    count[0] = 1
+    if width % 2 == 0:
+        count[-1] = 1
+    return count
+
+
+@MODELS.register_module()
+class FocalFrequencyLoss(nn.Module):
+    """L_freq of Eq. 4: :func:`focal_frequency_loss` of the :func:`loss_composite`.
+
+    The defaults are the ``paper`` preset. The ``official`` one, what the
+    authors' code computes, is ``squared=True, batch_spectrum=True,
+    log_weight=True, normalize='batch', target_share=0.5``, and for CNNs
+    ``leak=1e-3``; it depends on the batch size of a process.
+
+    Args:
+        alpha, reweight, squared, batch_spectrum, log_weight, normalize: See :func:`focal_frequency_loss`.
+        leak, target_share: See :func:`loss_composite`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        reweight: bool = True,
+        squared: bool = False,
+        batch_spectrum: bool = False,
+        log_weight: bool = False,
+        normalize: str = 'channel',
+        leak: float = 0.0,
+        target_share: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if alpha <= 0:
+            raise ValueError(f'alpha must be positive, got {alpha} (reweight=False removes the weight)')
+        if normalize not in NORMALIZE:
+            raise ValueError(f'normalize must be one of {", ".join(NORMALIZE)}, got {normalize!r}')
+        for name, value in (('leak', leak), ('target_share', target_share)):
+            if not 0 <= value <= 1:
+                raise ValueError(f'{name} must lie in [0, 1], got {value}')
+        self.composite = dict(leak=leak, target_share=target_share)
+        self.spectrum = dict(
+            alpha=alpha,
+            reweight=reweight,
+            squared=squared,
+            batch_spectrum=batch_spectrum,
+            log_weight=log_weight,
+            normalize=normalize,
+        )
+
+    @torch.compiler.disable
+    def forward(self, pred: Tensor, target: Tensor, mask_b1hw: Tensor) -> Tensor:
+        """Images (B, C, H, W) and mask (B, 1, H, W), 1 = hidden, to a scalar."""
+        image = loss_composite(pred, target, mask_b1hw, **self.composite)
+        return focal_frequency_loss(image, target, **self.spectrum)
+
+    def extra_repr(self) -> str:
+        return ', '.join(f'{name}={value}' for name, value in {**self.spectrum, **self.composite}.items())

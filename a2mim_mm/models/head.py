@@ -1,0 +1,54 @@
+"""The two losses, put together (Eq. 6)."""
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from a2mim_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class A2MIMHead(BaseModule):
+    """L = L_spa + lambda * L_freq (Eq. 6).
+
+    Args:
+        loss_spa: Config of the pixel loss; called with (pred, target, mask).
+            Defaults to L1, the mean over hidden pixels and channels.
+        loss_freq: Config of the frequency loss; called likewise.
+        lambda_freq: The weight of L_freq, at least 0 (Section 4: 0.5). At 0
+            it is not computed.
+
+    Raises:
+        ValueError: If ``lambda_freq`` is negative.
+    """
+
+    def __init__(
+        self,
+        loss_spa: dict | None = None,
+        loss_freq: dict | None = None,
+        lambda_freq: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if lambda_freq < 0:
+            raise ValueError(f'lambda_freq must be at least 0, got {lambda_freq}')
+        self.lambda_freq = lambda_freq
+        self.loss_spa = MODELS.build(
+            loss_spa or dict(type='mmpretrain.PixelReconstructionLoss', criterion='L1', channel=3)
+        )
+        self.loss_freq = MODELS.build(loss_freq or dict(type='a2mim_mm.FocalFrequencyLoss'))
+
+    def loss(self, pred_b3hw: Tensor, target_b3hw: Tensor, mask_b1hw: Tensor) -> dict[str, Tensor]:
+        """The terms of the loss; their sum is the loss.
+
+        Args:
+            pred_b3hw: Prediction (B, 3, H, W).
+            target_b3hw: The normalised image (B, 3, H, W).
+            mask_b1hw: Mask (B, 1, H, W), 1 = hidden.
+
+        Returns:
+            Scalars ``loss_spa`` and ``loss_freq``; the latter carries lambda.
+        """
+        pred_b3hw = pred_b3hw.float() if pred_b3hw.dtype.itemsize < 4 else pred_b3hw
+        losses = dict(loss_spa=self.loss_spa(pred_b3hw, target_b3hw, mask_b1hw))
+        if self.lambda_freq:
+            losses['loss_freq'] = self.lambda_freq * self.loss_freq(pred_b3hw, target_b3hw, mask_b1hw)
+        return losses

@@ -1,0 +1,241 @@
+"""The mask token: added inside a backbone that knows nothing of it (Section 4, "Mask Token").
+
+    z_mask = z + T * D(M)
+
+T is one learnable vector, z the output of a named sub-module (the *site*),
+D(M) the mask resampled to the size of z.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import gcd
+
+import torch
+from torch import Tensor, nn
+
+from a2mim_mm.registry import MODELS
+
+from .masking import resize_mask
+
+MODES = ('add', 'replace')
+LAYOUT = re.compile(r'bchw|bhwc|blc(\+\d+)?')
+MAX_EXTRA_TOKENS = 8  # cls, distillation and register tokens in front of the patch tokens
+
+
+@MODELS.register_module()
+class MaskToken(nn.Module):
+    """Puts a learnable token on the hidden positions of a feature, by a forward hook.
+
+    The token is a parameter of the algorithm; the backbone gets hooks, no
+    parameter and no key. Its forward is unchanged unless it runs inside
+    :meth:`masked`. The mask then lives until the next forward of the
+    backbone, so that activation checkpointing, which runs the site again
+    during backward, sees the same mask; so each backward under checkpointing
+    must come before the next forward.
+
+    Args:
+        channels: Number of channels C of the feature; it tells the channel axis.
+        site: Name of the sub-module whose output receives the token, as in
+            ``backbone.named_modules()``: ``'layer3'`` (ResNet-50, stage 3),
+            ``'layers.4'`` (ViT-S, layer 5), ``'layers.7'`` (ViT-B, layer 8).
+        mode: ``'add'`` (the paper) or ``'replace'`` (Figure 6's "Replacing").
+        layout: ``'bchw'``, ``'bhwc'``, or ``'blc+N'``: N extra tokens, then the
+            patch tokens row by row (``'blc'``: none). Needed only where the
+            shape of the feature fits more than one.
+        gate_init: Where given, hidden features are first multiplied by a
+            learnable per-channel gate of this initial value (the authors'
+            released ResNet: 1e-6).
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        site: str,
+        mode: str = 'add',
+        layout: str | None = None,
+        gate_init: float | None = None,
+    ) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f'channels must be a positive number, got {channels}')
+        if mode not in MODES:
+            raise ValueError(f'mode must be one of {", ".join(MODES)}, got {mode!r}')
+        if layout is not None and not LAYOUT.fullmatch(layout):
+            raise ValueError(f"layout must be 'bchw', 'bhwc', 'blc' or 'blc+N', got {layout!r}")
+        if gate_init is not None and mode == 'replace':
+            raise ValueError("gate_init needs mode='add': replaced features have nothing left to multiply")
+        self.site = site
+        self.mode = mode
+        self.layout = layout
+        self.token = nn.Parameter(torch.empty(channels))
+        nn.init.trunc_normal_(self.token, std=0.02)
+        self.gate = None if gate_init is None else nn.Parameter(torch.full((channels,), float(gate_init)))
+        self._handles = []
+        self._next_mask_bhw: Tensor | None = None
+        self._mask_bhw: Tensor | None = None
+        self._placed = False
+
+    def attach(self, backbone: nn.Module) -> None:
+        """Install the hooks.
+
+        Raises:
+            ValueError: If the backbone has no sub-module of the site's name.
+            RuntimeError: If the token is attached already.
+        """
+        if self._handles:
+            raise RuntimeError('the mask token is attached already: call remove() first')
+        site = _find_site(backbone, self.site)
+        self._handles = [
+            backbone.register_forward_pre_hook(self._begin),
+            site.register_forward_hook(self._inject),
+            backbone.register_forward_hook(self._end),
+        ]
+
+    def remove(self) -> None:
+        """Take the hooks out again; nothing of the token stays in the backbone."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._next_mask_bhw = self._mask_bhw = None
+
+    @contextmanager
+    def masked(self, mask_bhw: Tensor) -> Iterator[None]:
+        """Let the one forward of the backbone inside this context see the mask (B, h, w).
+
+        Raises:
+            RuntimeError: If the token is not attached to a backbone.
+        """
+        if not self._handles:
+            raise RuntimeError('the mask token is not attached: call attach(backbone) first')
+        self._next_mask_bhw = mask_bhw
+        try:
+            yield
+        finally:
+            self._next_mask_bhw = None
+
+    def _begin(self, backbone: nn.Module, args: tuple) -> None:
+        # A checkpoint around the whole backbone runs it again during backward: the mask is still needed then.
+        # (No such thing happens while compiling, and dynamo cannot trace the question.)
+        recomputed = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+        if recomputed and self._next_mask_bhw is None:
+            return
+        self._mask_bhw, self._next_mask_bhw = self._next_mask_bhw, None
+        self._placed = False
+
+    def _inject(self, site: nn.Module, args: tuple, output):
+        if self._mask_bhw is None:
+            return output
+        self._placed = True
+        if not isinstance(output, tuple):
+            return self.place(output, self._mask_bhw)
+        outputs = (self.place(output[0], self._mask_bhw), *output[1:])
+        return type(output)(*outputs) if hasattr(output, '_fields') else outputs
+
+    def _end(self, backbone: nn.Module, args: tuple, output) -> None:
+        if self._mask_bhw is not None and not self._placed:
+            raise RuntimeError(
+                f'the backbone never ran the token site {self.site!r} in its forward: choose one it runs'
+            )
+
+    def place(self, feat: Tensor, mask_bhw: Tensor) -> Tensor:
+        """The feature with the token on its hidden positions.
+
+        Args:
+            feat: (B, C, h', w'), (B, h', w', C) or (B, n + h' * w', C).
+            mask_bhw: Mask (B, h, w) on the mask grid.
+
+        Returns:
+            A feature of the same shape and dtype.
+
+        Raises:
+            ValueError: If the shape fits no layout, or several.
+        """
+        if len(feat) != len(mask_bhw):
+            raise ValueError(
+                f'feature of shape {tuple(feat.shape)} at {self.site!r} has another batch than the mask '
+                f'{tuple(mask_bhw.shape)}: choose a site whose output has one row an image'
+            )
+        layout = self.layout or _find_layout(tuple(feat.shape), len(self.token), mask_bhw)
+        if layout == 'bchw':
+            hidden = resize_mask(mask_bhw, feat.shape[2:])[:, None]
+            return self._mix(feat, hidden, (-1, 1, 1))
+        if layout == 'bhwc':
+            hidden = resize_mask(mask_bhw, feat.shape[1:3])[..., None]
+            return self._mix(feat, hidden, (-1,))
+        num_extra = int(layout.removeprefix('blc').lstrip('+') or 0)
+        size = _token_grid(feat.shape[1] - num_extra, mask_bhw.shape[1:])
+        if size is None:
+            raise ValueError(
+                f'the {feat.shape[1]} tokens of {tuple(feat.shape)} at {self.site!r}, less {num_extra}, '
+                f'form no grid of the shape of the mask grid {tuple(mask_bhw.shape[1:])}'
+            )
+        hidden = resize_mask(mask_bhw, size).flatten(1)[..., None]
+        extra, patches = feat.split([num_extra, feat.shape[1] - num_extra], dim=1)
+        return torch.cat([extra, self._mix(patches, hidden, (-1,))], dim=1)
+
+    def _mix(self, feat: Tensor, hidden: Tensor, channel_view: tuple[int, ...]) -> Tensor:
+        # Autocast may have made the feature bfloat16: the token follows it, not the other way round.
+        hidden = hidden.to(feat.dtype)
+        token = self.token.to(feat.dtype).view(channel_view)
+        if self.mode == 'replace':
+            feat = feat * (1 - hidden)
+        elif self.gate is not None:
+            feat = feat * (1 - hidden + self.gate.to(feat.dtype).view(channel_view) * hidden)
+        return feat + token * hidden
+
+    def extra_repr(self) -> str:
+        gated = self.gate is not None
+        return f'channels={len(self.token)}, site={self.site!r}, mode={self.mode!r}, gated={gated}'
+
+
+def _find_site(backbone: nn.Module, name: str) -> nn.Module:
+    modules = dict(backbone.named_modules())
+    if name and name in modules:
+        return modules[name]
+    near = difflib.get_close_matches(name, modules, n=5, cutoff=0.4) or [
+        n for n, _ in backbone.named_children()
+    ]
+    raise ValueError(
+        f'token site {name!r} is no sub-module of {type(backbone).__name__}; '
+        f'the nearest names are {", ".join(near)}'
+    )
+
+
+def _find_layout(shape: tuple[int, ...], channels: int, mask_bhw: Tensor) -> str:
+    """The one layout that the shape of a feature fits, given its channel count and the mask grid."""
+    fits = []
+    if len(shape) == 4:
+        fits = [name for name, axis in (('bchw', 1), ('bhwc', 3)) if shape[axis] == channels]
+    elif len(shape) == 3 and shape[2] == channels:
+        grid = mask_bhw.shape[1:]
+        fits = [
+            f'blc+{n}' for n in range(MAX_EXTRA_TOKENS + 1) if _token_grid(shape[1] - n, grid, whole=True)
+        ]
+        fits = fits or [f'blc+{n}' for n in range(MAX_EXTRA_TOKENS + 1) if _token_grid(shape[1] - n, grid)]
+    if len(fits) == 1:
+        return fits[0]
+    problem = f'fits the layouts {", ".join(fits)}: say which by layout=' if fits else 'fits no layout'
+    raise ValueError(
+        f'feature {shape} with channels={channels} on mask grid {tuple(mask_bhw.shape[1:])} {problem} '
+        '(known: (B, C, h, w), (B, h, w, C), (B, n_extra + h * w, C))'
+    )
+
+
+def _token_grid(num_tokens: int, grid: tuple[int, int], whole: bool = False) -> tuple[int, int] | None:
+    """Rows and columns of ``num_tokens`` patch tokens: the shape of the mask grid, at another scale.
+
+    With ``whole``, only scales that are whole numbers, or one over a whole number.
+    """
+    common = gcd(*grid)
+    rows, cols = grid[0] // common, grid[1] // common
+    scale = round((max(num_tokens, 0) / (rows * cols)) ** 0.5)
+    if not scale or rows * cols * scale**2 != num_tokens:
+        return None
+    if whole and scale % common and common % scale:
+        return None
+    return rows * scale, cols * scale

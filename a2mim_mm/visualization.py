@@ -1,0 +1,119 @@
+"""Pictures for the eye: reading images, drawing grids (a row an image, a column a kind), writing them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.utils import make_grid
+
+PADDING = 2  # pixels between pictures
+TITLE_HEIGHT = 22  # pixels a line of text takes
+INK = (30, 30, 30)
+
+
+def draw_grid(pictures: dict[str, Tensor], caption: str = '', max_rows: int = 8) -> np.ndarray:
+    """Draw pictures side by side.
+
+    Args:
+        pictures: Title of a column to its RGB pictures (B, 3, H, W) in 0..1; all columns of one shape.
+        caption: A line below the grid.
+        max_rows: Number of images to draw at most.
+
+    Returns:
+        RGB picture, uint8 (height, width, 3).
+
+    Raises:
+        ValueError: If the columns differ in shape, or there is none.
+    """
+    shapes = {tuple(column.shape) for column in pictures.values()}
+    if len(shapes) != 1:
+        raise ValueError(f'pictures must be columns of one shape, got {sorted(shapes)}')
+    cells = torch.stack([column[:max_rows].float().cpu() for column in pictures.values()], dim=1).flatten(
+        0, 1
+    )
+    grid = make_grid(cells.clamp(0, 1), nrow=len(pictures), padding=PADDING, pad_value=1.0)
+    tiles = Image.fromarray((grid * 255).round().byte().permute(1, 2, 0).numpy())
+
+    canvas = Image.new('RGB', (tiles.width, tiles.height + TITLE_HEIGHT * (1 + bool(caption))), 'white')
+    canvas.paste(tiles, (0, TITLE_HEIGHT))
+    draw = ImageDraw.Draw(canvas)
+    step = cells.shape[-1] + PADDING
+    for column, title in enumerate(pictures):
+        _write(
+            draw, title, PADDING + column * step + cells.shape[-1] // 2, TITLE_HEIGHT // 2, cells.shape[-1]
+        )
+    if caption:
+        _write(
+            draw, caption, canvas.width // 2, canvas.height - TITLE_HEIGHT // 2, canvas.width - 2 * PADDING
+        )
+    return np.asarray(canvas)
+
+
+def _write(draw: ImageDraw.ImageDraw, text: str, x: int, y: int, width: int) -> None:
+    """Centre a line of text at (x, y), in the largest size up to 14 px that fits the width."""
+    for size in range(14, 6, -1):
+        font = ImageFont.load_default(size)
+        if draw.textlength(text, font=font) <= width:
+            break
+    draw.text((x, y), text, fill=INK, font=font, anchor='mm')
+
+
+def list_images(images: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The image files below a folder, in a fixed order, or the given ones.
+
+    Args:
+        images: A folder, a file or a list of files.
+
+    Raises:
+        FileNotFoundError: If one does not exist, or a folder holds no image.
+    """
+    from a2mim_mm.data import UnlabelledImages  # imports mmpretrain: not for every training of every library
+
+    if isinstance(images, (str, Path)) and Path(images).is_dir():
+        return [Path(info['img_path']) for info in UnlabelledImages(images).load_data_list()]
+    paths = [Path(path) for path in ([images] if isinstance(images, (str, Path)) else images)]
+    absent = [str(path) for path in paths if not path.is_file()]
+    if absent or not paths:
+        raise FileNotFoundError(
+            f'images must be a folder or image files; not found: {", ".join(absent) or "any"}'
+        )
+    return paths
+
+
+def read_image(path: Path, size_hw: tuple[int, int]) -> Tensor:
+    """An image file as the network's input size: scaled to cover it, then cropped at the centre.
+
+    Args:
+        path: The file.
+        size_hw: Height and width in pixels.
+
+    Returns:
+        RGB image (3, H, W), float in 0..1.
+    """
+    from a2mim_mm.data import decode_image  # see list_images
+
+    image = decode_image(Path(path).read_bytes())
+    height, width = size_hw
+    scale = max(height / image.shape[0], width / image.shape[1])
+    resized_wh = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
+    image = cv2.resize(image, resized_wh, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    crop = image[top : top + height, left : left + width, ::-1]
+    return torch.from_numpy(crop.copy()).permute(2, 0, 1).float() / 255
+
+
+def write_png(path: Path, image_rgb: np.ndarray) -> None:
+    """Write a picture so that a reader never sees half of it.
+
+    Args:
+        path: Where to; folders are created.
+        image_rgb: uint8 (height, width, 3).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f'.{path.name}.part')
+    draft.write_bytes(cv2.imencode('.png', image_rgb[..., ::-1])[1].tobytes())
+    draft.replace(path)

@@ -1,0 +1,18 @@
+# `make demo`: A2MIM with a small ResNet on a dozen photos of 96 pixels; minutes on a CPU.
+_base_ = ['../_base_/demo.py', '../_base_/models/a2mim_resnet50.py']
+
+# Three stages and stride 8: at stride 32 a photo of 96 pixels would leave 3 x 3 features.
+model = dict(
+    backbone=dict(
+        depth=18,
+        num_stages=3,
+        strides=(1, 2, 1),
+        dilations=(1, 1, 1),
+        out_indices=(2,),
+        stem_channels=32,
+        base_channels=32,
+    ),
+    neck=dict(in_channels=128, encoder_stride=8),
+    mask=dict(patch_size={{_base_.mask_patch_size}}),
+    mask_token=dict(site='layer2', channels=64),
+)

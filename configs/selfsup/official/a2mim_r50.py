@@ -1,0 +1,52 @@
+# ResNet-50, 300 epochs, as the authors' released code ran it (github.com/Westlake-AI/openmixup,
+# configs/selfsup/a2mim). Not as in the paper: losses, gate, crop, SyncBN, weight decay of the token.
+_base_ = '../a2mim_r50.py'
+
+model = dict(
+    backbone=dict(norm_cfg=dict(type='SyncBN'), zero_init_residual=True),
+    head=dict(
+        loss_spa=dict(_delete_=True, type='a2mim_mm.FocalL1Loss', beta=0.2),
+        loss_freq=dict(
+            squared=True,
+            batch_spectrum=True,
+            log_weight=True,
+            normalize='batch',
+            target_share=0.5,
+            leak=1e-3,
+        ),
+        lambda_freq=0.5,
+    ),
+    mask_token=dict(gate_init=1e-6),
+)
+
+crop_scale = (0.8, 1.0)
+pipeline = [
+    dict(type='a2mim_mm.LoadImage'),
+    dict(
+        type='RandomResizedCrop',
+        scale=224,
+        crop_ratio_range=crop_scale,
+        backend='cv2',
+        interpolation='bicubic',
+    ),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='a2mim_mm.MaskScores', patch_size=32),
+    dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable')),
+]
+train_dataloader = dict(dataset=dict(pipeline=pipeline))
+test_dataloader = dict(dataset=dict(pipeline=pipeline))
+
+# lr 1.2e-3 at batch 2048, cosine to 1e-5, as in the paper's config; norms and biases alone are free of decay.
+optim_wrapper = dict(paramwise_cfg=dict(_delete_=True, norm_decay_mult=0.0, bias_decay_mult=0.0))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-6, by_epoch=True, begin=0, end=10, convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=290,
+        eta_min=1e-5,
+        by_epoch=True,
+        begin=10,
+        end=300,
+        convert_to_iter_based=True,
+    ),
+]

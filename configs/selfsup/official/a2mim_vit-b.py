@@ -1,0 +1,25 @@
+# ViT-B, 800 epochs, as the authors' released code ran it (github.com/Westlake-AI/openmixup,
+# configs/selfsup/a2mim). Where it differs from the paper: token before the first layer, losses and lambda,
+# drop path, LayerScale, schedule. Its missing k bias makes no difference, see a2mim_mm/models/vit.py.
+_base_ = '../a2mim_vit-b.py'
+
+model = dict(
+    backbone=dict(drop_path_rate=0.1, layer_scale_init_value=0.1),
+    head=dict(
+        loss_freq=dict(
+            squared=True,
+            batch_spectrum=True,
+            log_weight=True,
+            normalize='batch',
+            target_share=0.5,
+        ),
+        lambda_freq=0.1,
+    ),
+    mask_token=dict(site='patch_embed'),
+)
+
+optim_wrapper = dict(optimizer=dict(lr=4e-4))  # 1e-4 per 512 images, batch 2048
+param_scheduler = [
+    dict(type='LinearLR', start_factor=2e-6, by_epoch=True, begin=0, end=10, convert_to_iter_based=True),
+    dict(type='MultiStepLR', milestones=[700], gamma=0.1, by_epoch=True, begin=10, end=800),
+]

@@ -1,0 +1,4 @@
+# The authors' ViT-S (768 wide, 8 layers, 8 heads: not DeiT-S), 800 epochs; see a2mim_vit-b.py.
+_base_ = './a2mim_vit-b.py'
+
+model = dict(backbone=dict(arch='small'))

@@ -1,0 +1,74 @@
+"""Small A2MIM algorithms, ResNet and ViT, and batches for them."""
+
+import numpy as np
+import torch
+from mmpretrain.structures import DataSample
+
+SIZE = (64, 96)
+MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+
+RESNET = dict(
+    backbone=dict(type='mmpretrain.ResNet', depth=18, stem_channels=8, base_channels=8),
+    neck=dict(type='mmpretrain.SimMIMLinearDecoder', in_channels=64, encoder_stride=32),
+    mask_token=dict(type='a2mim_mm.MaskToken', channels=32, site='layer3'),
+)
+VIT = dict(
+    backbone=dict(
+        type='a2mim_mm.A2MIMViT',
+        arch=dict(embed_dims=48, num_layers=2, num_heads=2, feedforward_channels=96),
+        img_size=SIZE,
+        patch_size=8,
+        out_type='featmap',
+    ),
+    neck=dict(type='mmpretrain.SimMIMLinearDecoder', in_channels=48, encoder_stride=8),
+    mask_token=dict(type='a2mim_mm.MaskToken', channels=48, site='layers.0'),
+)
+PARTS = dict(resnet=RESNET, vit=VIT)
+
+
+def build(name, seed=0, token_std=1.0, **changes):
+    """An algorithm with fixed random weights, and token values that are not small unless asked."""
+    from a2mim_mm.models import A2MIM
+
+    torch.manual_seed(seed)
+    config = dict(
+        head=dict(type='a2mim_mm.A2MIMHead'),
+        mask=dict(type='a2mim_mm.RandomPatchMask', patch_size=16, ratio=0.6),
+        data_preprocessor=dict(type='mmpretrain.SelfSupDataPreprocessor', mean=MEAN, std=STD, to_rgb=True),
+    )
+    algorithm = A2MIM(**{**config, **PARTS[name], **changes})
+    with torch.no_grad():
+        for key, param in algorithm.named_parameters():
+            # zeros until init_weights(), and tables of zeros even after it: positions would look alike
+            if key.endswith(('pos_embed', 'cls_token', 'relative_position_bias_table')):
+                param.normal_(std=0.5)
+        if algorithm.mask_token is not None:
+            algorithm.mask_token.token.normal_(std=token_std)
+    return algorithm
+
+
+def photos(batch=3, size=SIZE, seed=0):
+    """Smooth colour pictures in 0..1, (B, 3, H, W)."""
+    coarse = torch.rand(batch, 3, 4, 6, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, size, mode='bilinear', align_corners=True)
+
+
+def normalise(photos_b3hw):
+    """What the network is fed, from RGB in 0..1."""
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (MEAN, STD))
+    return (photos_b3hw * 255 - mean) / std
+
+
+def batch(batch=3, size=SIZE, seed=0, grid=None):
+    """Inputs as mmpretrain's pre-processor hands them over (a list of one), and samples with scores."""
+    rng = np.random.default_rng(seed)
+    grid = grid or (size[0] // 16, size[1] // 16)
+    samples = [DataSample() for _ in range(batch)]
+    for sample in samples:
+        sample.set_field(rng.random(grid, dtype=np.float32), 'mask_scores')
+    return [normalise(photos(batch, size, seed))], samples
+
+
+def total(losses):
+    """The number that is minimised."""
+    return sum(losses.values())

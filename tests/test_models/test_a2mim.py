@@ -1,0 +1,502 @@
+"""The algorithm end to end: loss and gradient against assembled references, pictures, wiring, mistakes."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from helpers import algorithms, reference, toys, two_ranks
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+
+from a2mim_mm.models import A2MIM
+
+BOTH = pytest.mark.parametrize('name', ['resnet', 'vit'])
+
+
+def by_hand(algorithm, img, mask_bhw, use_token=True):
+    """Prediction of a copy whose token was taken out, with fill, token and decoder applied here."""
+    twin = copy.deepcopy(algorithm)
+    token = twin.mask_token.token
+    twin.mask_token.remove()
+    pixels = torch.tensor(reference.resize_mask(mask_bhw, img.shape[2:]))[:, None]
+    filled = torch.tensor(reference.mean_fill(img.double().numpy(), pixels.numpy())).float()
+    net, site_grid = twin.backbone, (img.shape[2] // net_stride(twin), img.shape[3] // net_stride(twin))
+    hidden = torch.tensor(reference.resize_mask(mask_bhw, site_grid)).float()
+    if hasattr(net, 'layer3'):
+        z = net.layer2(net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(filled))))))
+        z = net.layer3(z)
+        z = z + (token.view(1, -1, 1, 1) * hidden[:, None] if use_token else 0)
+        feat = net.layer4(z)
+    else:
+
+        def add_token(module, args, out):
+            cls, patches = out[:, :1], out[:, 1:]
+            return torch.cat([cls, patches + token * hidden.flatten(1)[..., None]], dim=1)
+
+        if use_token:
+            net.layers[0].register_forward_hook(add_token)
+        feat = net(filled)[-1]
+    return twin, twin.neck(feat)
+
+
+def net_stride(algorithm):
+    """Pixels to a position of the site: stage 3 of ResNet, patches of ViT."""
+    return 16 if hasattr(algorithm.backbone, 'layer3') else 8
+
+
+def scores_of(samples):
+    return np.stack([sample.mask_scores for sample in samples])
+
+
+# ---- loss ----------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize('patch', [8, 16, 32])
+@pytest.mark.filterwarnings('ignore:the mask grid has only')
+def test_loss_and_gradients_match_the_assembled_reference(name, patch):
+    mask = dict(type='a2mim_mm.RandomPatchMask', patch_size=patch, ratio=0.6)
+    algorithm = algorithms.build(name, mask=mask)
+    inputs, samples = algorithms.batch(grid=(64 // patch, 96 // patch))
+    mask = reference.random_mask(scores_of(samples), 0.6)
+    twin, pred = by_hand(algorithm, inputs[0], mask)
+    pixels = np.kron(mask, np.ones((1, patch, patch)))[:, None]
+    args = pred.detach().double().numpy(), inputs[0].double().numpy(), pixels
+    spa, freq = reference.l_spa(*args), reference.l_freq(*args)
+
+    losses = algorithm.loss(inputs, samples)
+    assert set(losses) == {'loss_spa', 'loss_freq'}
+    assert losses['loss_spa'].item() == pytest.approx(spa.loss, rel=1e-4)
+    assert losses['loss_freq'].item() == pytest.approx(0.5 * freq.loss, rel=1e-4)
+
+    algorithms.total(losses).backward()
+    pred.backward(torch.tensor(spa.grad + 0.5 * freq.grad).float())
+    expected = {key: param.grad for key, param in twin.named_parameters() if param.grad is not None}
+    got = {key: param.grad for key, param in algorithm.named_parameters() if param.grad is not None}
+    assert set(got) == set(expected) >= {'mask_token.token', 'neck.decoder.0.weight'}
+    for key, grad in expected.items():
+        tol = 2e-3 * grad.abs().max().item() + 1e-7
+        torch.testing.assert_close(got[key], grad, atol=tol, rtol=0, msg=key)
+
+
+@BOTH
+def test_every_parameter_learns(name):
+    algorithm = algorithms.build(name)
+    algorithms.total(algorithm.loss(*algorithms.batch())).backward()
+    without = {key for key, param in algorithm.named_parameters() if param.grad is None}
+    assert not without
+
+
+def test_official_preset_matches_its_reference():
+    algorithm = algorithms.build(
+        'resnet',
+        head=dict(
+            type='a2mim_mm.A2MIMHead',
+            loss_spa=dict(type='a2mim_mm.FocalL1Loss'),
+            loss_freq=dict(type='a2mim_mm.FocalFrequencyLoss', **reference.OFFICIAL_CNN),
+        ),
+    )
+    inputs, samples = algorithms.batch()
+    mask = reference.random_mask(scores_of(samples), 0.6)
+    _, pred = by_hand(algorithm, inputs[0], mask)
+    pixels = np.kron(mask, np.ones((1, 16, 16)))[:, None]
+    args = pred.detach().double().numpy(), inputs[0].double().numpy(), pixels
+    losses = algorithm.loss(inputs, samples)
+    assert losses['loss_spa'].item() == pytest.approx(reference.l_spa_focal(*args).loss, rel=1e-4)
+    freq = reference.l_freq(*args, **reference.OFFICIAL_CNN).loss
+    assert losses['loss_freq'].item() == pytest.approx(0.5 * freq, rel=1e-4)
+
+
+@BOTH
+def test_loss_falls_when_one_batch_is_learned_by_heart(name):
+    algorithm = algorithms.build(name, token_std=0.02)
+    algorithm.train()
+    inputs, samples = algorithms.batch(batch=2)
+    optimizer = torch.optim.AdamW(algorithm.parameters(), lr=1e-2)
+    history = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = algorithms.total(algorithm.loss(inputs, samples))
+        loss.backward()
+        optimizer.step()
+        history.append(loss.item())
+    # the mean colour of each picture gets to 0.8 of the first loss
+    assert history[-1] < 0.6 * history[0]
+
+
+@BOTH
+def test_token_changes_the_prediction(name):
+    algorithm = algorithms.build(name)
+    algorithm.eval()
+    inputs, samples = algorithms.batch()
+    with torch.no_grad():
+        before = algorithm.loss(inputs, samples)
+        algorithm.mask_token.token.zero_()
+        after = algorithm.loss(inputs, samples)
+    assert before['loss_spa'] != after['loss_spa']
+
+
+def test_without_token():
+    algorithm = algorithms.build('resnet', mask_token=None)
+    assert not [key for key in algorithm.state_dict() if 'token' in key]
+    assert not toys.hooks(algorithm.backbone)
+    algorithms.total(algorithm.loss(*algorithms.batch())).backward()
+
+
+@pytest.mark.parametrize('fill', ['mean', 'zero', 'token', 'none'])
+def test_hidden_pixels_reach_the_network_only_through_the_fill(fill):
+    algorithm = algorithms.build('resnet', fill=fill)
+    algorithm.eval()
+    seen = []
+    algorithm.backbone.conv1.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    inputs, samples = algorithms.batch()
+    mask = torch.tensor(reference.random_mask(scores_of(samples), 0.6)).float()
+    pixels = mask.repeat_interleave(16, 1).repeat_interleave(16, 2)[:, None].expand(-1, 3, -1, -1) == 1
+    img = inputs[0]
+    algorithm.loss(inputs, samples)
+    assert torch.equal(seen[0][~pixels], img[~pixels])
+    if fill == 'none':
+        assert torch.equal(seen[0], img)
+        return
+    # the pixels of one channel hide behind one colour
+    for sample, hidden in zip(seen[0], pixels, strict=True):
+        assert all(len(channel[cells].unique()) == 1 for channel, cells in zip(sample, hidden, strict=True))
+
+
+def test_learnable_fill_learns():
+    algorithm = algorithms.build('resnet', fill='token')
+    algorithms.total(algorithm.loss(*algorithms.batch())).backward()
+    ((_, token),) = algorithm.fill.named_parameters()
+    assert token.grad.abs().max() > 0
+
+
+def test_rectangle_mask():
+    algorithm = algorithms.build('resnet', mask=dict(type='a2mim_mm.RectangleMask', patch_size=16, ratio=0.5))
+    losses = algorithm.loss(*algorithms.batch())
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+@BOTH
+def test_bf16_autocast_keeps_losses_in_float32(name):
+    algorithm = algorithms.build(name)
+    inputs, samples = algorithms.batch()
+    plain = algorithm.loss(inputs, samples)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        cast = algorithm.loss(inputs, samples)
+    algorithms.total(cast).backward()
+    assert algorithm.mask_token.token.grad.dtype == torch.float32
+    for key, value in cast.items():
+        assert value.dtype == torch.float32
+        assert value.item() == pytest.approx(plain[key].item(), rel=0.05)
+
+
+# ---- forward and its modes -----------------------------------------------------------------------
+
+
+@BOTH
+def test_extract_feat_sees_whole_images(name):
+    algorithm = algorithms.build(name)
+    bare = MODELS.build(copy.deepcopy(algorithms.PARTS[name]['backbone']))
+    bare.load_state_dict(algorithm.backbone.state_dict())
+    bare.eval()
+    algorithm.eval()
+    inputs, samples = algorithms.batch()
+    with torch.no_grad():
+        expected = bare(inputs[0])[-1]
+        algorithm.loss(inputs, samples)
+        assert torch.equal(algorithm.extract_feat(inputs)[-1], expected)
+        assert torch.equal(algorithm.extract_feat(inputs[0])[-1], expected)
+        assert torch.equal(algorithm(inputs, samples, mode='tensor')[-1], expected)
+
+
+def test_forward_in_mode_loss_is_loss():
+    algorithm = algorithms.build('resnet')
+    algorithm.eval()
+    inputs, samples = algorithms.batch()
+    got, expected = algorithm(inputs, samples, mode='loss'), algorithm.loss(inputs, samples)
+    assert {key: value.item() for key, value in got.items()} == {k: v.item() for k, v in expected.items()}
+
+
+def test_forward_in_an_unknown_mode_is_refused():
+    with pytest.raises(RuntimeError, match='guess'):
+        algorithms.build('resnet')(*algorithms.batch(), mode='guess')
+
+
+def test_predict_hands_the_losses_to_each_sample():
+    algorithm = algorithms.build('resnet')
+    algorithm.eval()
+    inputs, samples = algorithms.batch()
+    with torch.no_grad():
+        out = algorithm(inputs, samples, mode='predict')
+        expected = algorithm.loss(inputs, samples)
+    assert len(out) == 3
+    for sample in out:
+        assert isinstance(sample, DataSample)
+        assert type(sample.loss_spa) is float and type(sample.loss_freq) is float
+    for key, value in expected.items():
+        mean = np.mean([sample.get(key) for sample in out])
+        assert mean == pytest.approx(value.item(), rel=1e-5)
+
+
+def test_train_step_takes_raw_bgr_bytes():
+    from mmengine.optim import OptimWrapper
+
+    algorithm = algorithms.build('resnet')
+    inputs, samples = algorithms.batch()
+    raw_bgr = (algorithms.photos().flip(1) * 255).round().byte()
+    optim_wrapper = OptimWrapper(torch.optim.SGD(algorithm.parameters(), lr=0.0))
+    log = algorithm.train_step(dict(inputs=raw_bgr, data_samples=samples), optim_wrapper)
+    expected = algorithms.total(algorithm.loss(inputs, samples)).item()
+    assert log['loss'].item() == pytest.approx(expected, rel=1e-2)
+    assert log['loss'].item() == pytest.approx(log['loss_spa'].item() + log['loss_freq'].item(), rel=1e-5)
+
+
+# ---- the backbone carries no trace ---------------------------------------------------------------
+
+
+@BOTH
+def test_backbone_keys_are_those_of_the_bare_backbone(name):
+    algorithm = algorithms.build(name)
+    algorithm.loss(*algorithms.batch())
+    bare = MODELS.build(copy.deepcopy(algorithms.PARTS[name]['backbone']))
+    assert list(algorithm.backbone.state_dict()) == list(bare.state_dict())
+    own = {key for key in algorithm.state_dict() if not key.startswith('backbone.')}
+    assert own == {'mask_token.token', 'neck.decoder.0.weight', 'neck.decoder.0.bias'}
+
+
+@BOTH
+def test_state_dict_survives_a_round_trip(name):
+    first, second = algorithms.build(name, seed=0), algorithms.build(name, seed=1)
+    second.load_state_dict(first.state_dict())
+    batch = algorithms.batch()
+    assert algorithms.total(first.loss(*batch)).item() == algorithms.total(second.loss(*batch)).item()
+
+
+def test_copy_is_wired_to_itself():
+    algorithm = algorithms.build('resnet')
+    algorithm.eval()
+    batch = algorithms.batch()
+    with torch.no_grad():
+        before = algorithms.total(algorithm.loss(*batch))
+        twin = copy.deepcopy(algorithm)
+        twin.mask_token.token.add_(1.0)
+        assert algorithms.total(twin.loss(*batch)) != before
+        assert algorithms.total(algorithm.loss(*batch)) == before
+        algorithm.mask_token.token.add_(1.0)
+        assert algorithms.total(twin.loss(*batch)) == algorithms.total(algorithm.loss(*batch))
+    twin.mask_token.remove()
+    assert toys.hooks(algorithm.backbone)
+
+
+# ---- pictures ------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize('use_token', [True, False])
+def test_reconstruct(name, use_token):
+    algorithm = algorithms.build(name)
+    photos = algorithms.photos()
+    mask = reference.random_mask(np.random.default_rng(5).random((3, 4, 6)), 0.6)
+    pictures = algorithm.reconstruct(photos, mask=torch.tensor(mask).float(), use_token=use_token)
+
+    assert set(pictures) == {'original', 'masked', 'prediction', 'composite'}
+    for picture in pictures.values():
+        assert picture.shape == photos.shape
+        assert picture.dtype == torch.float32
+        assert not picture.requires_grad
+        assert picture.min() >= 0 and picture.max() <= 1
+    hidden = torch.tensor(np.kron(mask, np.ones((1, 16, 16))))[:, None].expand(-1, 3, -1, -1) == 1
+    assert torch.equal(pictures['original'], photos)
+    assert torch.equal(pictures['composite'][~hidden], photos[~hidden])
+    assert torch.equal(pictures['composite'][hidden], pictures['prediction'][hidden])
+    assert torch.equal(pictures['masked'][~hidden], photos[~hidden])
+    filled = reference.mean_fill(photos.double().numpy(), hidden.numpy())
+    np.testing.assert_allclose(pictures['masked'].numpy(), filled, atol=1e-5)
+
+    algorithm.eval()
+    with torch.no_grad():
+        _, pred = by_hand(algorithm, algorithms.normalise(photos), mask, use_token)
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (algorithms.MEAN, algorithms.STD))
+    expected = ((pred * std + mean) / 255).clamp(0, 1)
+    torch.testing.assert_close(pictures['prediction'], expected, atol=2e-4, rtol=0)
+
+
+@BOTH
+def test_reconstruct_without_the_token_differs(name):
+    algorithm = algorithms.build(name)
+    pictures = [
+        algorithm.reconstruct(
+            algorithms.photos(), generator=torch.Generator().manual_seed(0), use_token=use_token
+        )
+        for use_token in (True, False)
+    ]
+    assert torch.equal(pictures[0]['masked'], pictures[1]['masked'])
+    assert not torch.equal(pictures[0]['prediction'], pictures[1]['prediction'])
+
+
+def test_reconstruct_draws_its_mask_from_the_generator():
+    algorithm = algorithms.build('resnet')
+    masked = [
+        algorithm.reconstruct(algorithms.photos(), generator=torch.Generator().manual_seed(seed))['masked']
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(masked[0], masked[1])
+    assert not torch.equal(masked[0], masked[2])
+
+
+@pytest.mark.parametrize('size', [(96, 64), (128, 96)])
+@BOTH
+def test_reconstruct_at_other_sizes(name, size):
+    pictures = algorithms.build(name).reconstruct(algorithms.photos(2, size))
+    assert pictures['composite'].shape == (2, 3, *size)
+
+
+def test_reconstruct_works_for_a_model_without_token():
+    algorithm = algorithms.build('resnet', mask_token=None)
+    assert algorithm.reconstruct(algorithms.photos())['composite'].shape == (3, 3, 64, 96)
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_reconstruct_restores_the_mode_and_changes_nothing(training):
+    algorithm = algorithms.build('resnet')
+    algorithm.train(training)
+    algorithm.backbone.layer1.eval()  # as a person does who freezes its statistics
+    before = {key: value.clone() for key, value in algorithm.state_dict().items()}
+    modes = [module.training for module in algorithm.modules()]
+    algorithm.reconstruct(algorithms.photos())
+    assert [module.training for module in algorithm.modules()] == modes
+    assert all(torch.equal(value, before[key]) for key, value in algorithm.state_dict().items())
+    assert torch.is_grad_enabled()
+    assert all(param.grad is None for param in algorithm.parameters())
+
+
+def test_reconstruct_restores_the_mode_after_an_error():
+    algorithm = algorithms.build('resnet', neck=dict(algorithms.RESNET['neck'], encoder_stride=16))
+    algorithm.train()
+    with pytest.raises(ValueError, match='encoder_stride'):
+        algorithm.reconstruct(algorithms.photos())
+    assert algorithm.training
+
+
+@pytest.mark.parametrize(
+    'images, words',
+    [
+        (torch.randint(256, (1, 3, 64, 96), dtype=torch.uint8), 'uint8'),
+        (torch.full((1, 3, 64, 96), 255.0), '255'),
+        (torch.full((1, 3, 64, 96), -1.0), '-1'),
+        (torch.full((1, 3, 60, 96), 0.5), '60'),
+    ],
+    ids=['bytes', '0..255', 'normalised', 'size'],
+)
+def test_reconstruct_refuses_other_images(images, words):
+    with pytest.raises(ValueError, match=words):
+        algorithms.build('resnet').reconstruct(images)
+
+
+def test_reconstruct_refuses_a_mask_of_another_grid():
+    with pytest.raises(ValueError, match=r'(?s)4, 6.*6, 4'):
+        algorithms.build('resnet').reconstruct(algorithms.photos(), mask=torch.ones(3, 6, 4))
+
+
+# ---- mistakes of users ---------------------------------------------------------------------------
+
+
+def test_samples_without_scores_are_an_error():
+    algorithm = algorithms.build('resnet')
+    inputs, samples = algorithms.batch()
+    del samples[1].mask_scores
+    with pytest.raises(ValueError, match='mask_scores'):
+        algorithm.loss(inputs, samples)
+    with pytest.raises(ValueError, match='mask_scores'):
+        algorithm.loss(inputs, None)
+
+
+@pytest.mark.parametrize('grid', [(6, 4), (2, 3), (8, 12)])
+def test_scores_of_another_grid_are_an_error(grid):
+    inputs, samples = algorithms.batch(grid=grid)
+    with pytest.raises(ValueError, match=rf'(?s){grid[0]}, {grid[1]}.*4, 6|4, 6.*{grid[0]}, {grid[1]}'):
+        algorithms.build('resnet').loss(inputs, samples)
+
+
+def test_input_that_the_patch_does_not_divide_is_an_error():
+    inputs, samples = algorithms.batch()
+    with pytest.raises(ValueError, match=r'(?s)16.*60.*96'):
+        algorithms.build('resnet').loss([inputs[0][:, :, :60]], samples)
+
+
+def test_decoder_of_another_stride_is_an_error():
+    algorithm = algorithms.build('resnet', neck=dict(algorithms.RESNET['neck'], encoder_stride=16))
+    with pytest.raises(ValueError, match='encoder_stride'):
+        algorithm.loss(*algorithms.batch())
+
+
+def test_unknown_fill_is_refused():
+    with pytest.raises(ValueError, match=r'(?s)fill.*mean.*median'):
+        algorithms.build('resnet', fill='median')
+
+
+def test_unknown_argument_is_refused():
+    with pytest.raises(TypeError, match='mask_tokens'):
+        algorithms.build('resnet', mask_tokens=None)
+
+
+def test_unknown_site_is_refused_with_the_nearest_names():
+    with pytest.raises(ValueError, match=r'(?s)layer5.*layer[1-4]'):
+        algorithms.build('resnet', mask_token=dict(type='a2mim_mm.MaskToken', channels=32, site='layer5'))
+
+
+def test_wrong_channels_are_named_with_the_shape():
+    wrong = dict(type='a2mim_mm.MaskToken', channels=48, site='layer3')
+    with pytest.raises(ValueError, match=r'(?s)3, 32, 4, 6.*48'):
+        algorithms.build('resnet', mask_token=wrong).loss(*algorithms.batch())
+
+
+def test_missing_parts_are_refused():
+    with pytest.raises(TypeError, match='backbone'):
+        A2MIM()
+
+
+# ---- checkpointing, compilation, two ranks -------------------------------------------------------
+
+
+@pytest.mark.parametrize('wrapped', ['backbone', 'backbone.layers.0', 'backbone.layers.1'])
+@pytest.mark.filterwarnings('ignore:.*use_reentrant', 'ignore:.*requires_grad=True')
+def test_mmengines_activation_checkpointing(wrapped):
+    from mmengine.runner import turn_on_activation_checkpointing
+
+    plain, kept = algorithms.build('vit'), algorithms.build('vit')
+    inputs, samples = algorithms.batch()
+    # reentrant checkpointing needs an input with a gradient to give the parameters theirs
+    inputs = [inputs[0].requires_grad_()]
+    turn_on_activation_checkpointing(kept, wrapped)
+    for algorithm in (plain, kept):
+        algorithms.total(algorithm.loss(inputs, samples)).backward()
+    torch.testing.assert_close(kept.mask_token.token.grad, plain.mask_token.token.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_compiled_loss():
+    torch.compiler.reset()
+    algorithm = algorithms.build('vit')
+    compiled = torch.compile(algorithm.loss, backend='eager')
+    for seed in (0, 1):
+        batch = algorithms.batch(seed=seed)
+        grads = []
+        for loss in (algorithm.loss, compiled):
+            algorithm.zero_grad()
+            value = algorithms.total(loss(*batch))
+            value.backward()
+            grads.append((value.detach(), algorithm.mask_token.token.grad.clone()))
+        torch.testing.assert_close(grads[1], grads[0], atol=1e-6, rtol=1e-4)
+        assert grads[0][1].abs().max() > 0
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason='torch without distributed')
+def test_token_gradient_is_averaged_over_two_ranks(tmp_path):
+    torch.multiprocessing.spawn(two_ranks.run, args=(str(tmp_path),), nprocs=2)
+    got = [torch.load(tmp_path / f'grad_{rank}.pth') for rank in (0, 1)]
+    algorithm = algorithms.build('resnet')
+    alone = [two_ranks.rank_gradient(algorithm, algorithm, rank) for rank in (0, 1)]
+    assert not torch.allclose(alone[0], alone[1], rtol=1e-2)
+    torch.testing.assert_close(got[0], got[1], atol=0, rtol=0)
+    torch.testing.assert_close(got[0], (alone[0] + alone[1]) / 2, atol=1e-5, rtol=1e-3)

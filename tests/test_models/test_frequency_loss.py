@@ -1,0 +1,307 @@
+"""L_freq (Eq. 3-5) against float64 references written from the formulas."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from a2mim_mm.models.frequency_loss import FocalFrequencyLoss, focal_frequency_loss, loss_composite
+
+SIZES = [(8, 8), (7, 7), (8, 7), (7, 8), (6, 10), (1, 6), (6, 1), (5, 2), (2, 5)]
+
+SETTINGS = {
+    'paper': reference.PAPER,
+    'official_cnn': reference.OFFICIAL_CNN,
+    'official_vit': reference.OFFICIAL_VIT,
+    'no_reweighting': dict(reweight=False),
+    'alpha_2': dict(alpha=2.0),
+    'alpha_half': dict(alpha=0.5),
+    'squared': dict(squared=True),
+    'batch_spectrum': dict(batch_spectrum=True),
+    'log_weight': dict(log_weight=True),
+    'log_weight_alpha_2': dict(log_weight=True, alpha=2.0),
+    'normalize_batch': dict(normalize='batch'),
+    'leak': dict(leak=0.3),
+    'target_share': dict(target_share=0.5),
+    'leak_and_share': dict(leak=0.3, target_share=0.25),
+    'squared_no_reweighting': dict(squared=True, reweight=False),
+}
+
+
+def draw(size, batch=3, seed=0):
+    """Prediction, target and a mask that hides about half of the pixels, float64."""
+    rng = np.random.default_rng(seed)
+    pred = rng.normal(size=(batch, 3, *size))
+    target = rng.normal(size=(batch, 3, *size))
+    mask = (rng.random((batch, 1, *size)) < 0.5).astype(np.float64)
+    mask[:, :, 0, 0], mask[:, :, -1, -1] = 1.0, 0.0
+    return pred, target, mask
+
+
+def run(module, pred, target, mask, dtype=torch.float32):
+    """Loss and gradient of the module under test."""
+    pred_t = torch.tensor(pred, dtype=dtype, requires_grad=True)
+    loss = module(pred_t, torch.tensor(target, dtype=dtype), torch.tensor(mask, dtype=dtype))
+    loss.backward()
+    return loss.item(), pred_t.grad.double().numpy()
+
+
+def assert_same(got, expected, tol=2e-5):
+    loss, grad = got
+    assert loss == pytest.approx(expected.loss, rel=tol)
+    # measured against the largest entry: entries near zero carry the rounding of the whole transform
+    scale = np.abs(expected.grad).max()
+    np.testing.assert_allclose(grad / scale, expected.grad / scale, atol=5 * tol, rtol=0)
+
+
+# ---- the references themselves -------------------------------------------------------------------
+
+
+def test_reference_spectrum_is_the_orthonormal_dft():
+    img = np.random.default_rng(0).normal(size=(2, 3, 5, 8))
+    fast = np.fft.fft2(img, norm='ortho')
+    # Eq. 3 counts from 1: frequency n is 0, and the shift of origin turns phases but no magnitude
+    expected = np.roll(np.abs(fast), (-1, -1), axis=(2, 3))
+    np.testing.assert_allclose(np.abs(reference.spectrum(img)), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize('name', SETTINGS)
+def test_reference_gradient_is_the_finite_difference_with_frozen_weights(name):
+    pred, target, mask = draw((4, 5), batch=2)
+    grad = reference.l_freq(pred, target, mask, **SETTINGS[name]).grad
+    step = 1e-6
+    for flat in range(0, pred.size, 7):
+        nudge = np.zeros(pred.size)
+        nudge[flat] = step
+        nudge = nudge.reshape(pred.shape)
+        high = reference.l_freq(pred + nudge, target, mask, frozen=pred, **SETTINGS[name]).loss
+        low = reference.l_freq(pred - nudge, target, mask, frozen=pred, **SETTINGS[name]).loss
+        assert grad.flat[flat] == pytest.approx((high - low) / (2 * step), abs=1e-9, rel=1e-6)
+
+
+# ---- values and gradients ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('size', SIZES, ids=lambda size: f'{size[0]}x{size[1]}')
+@pytest.mark.parametrize('name', SETTINGS)
+def test_value_and_gradient_match_the_reference(name, size):
+    pred, target, mask = draw(size)
+    expected = reference.l_freq(pred, target, mask, **SETTINGS[name])
+    assert_same(run(FocalFrequencyLoss(**SETTINGS[name]), pred, target, mask), expected)
+
+
+@pytest.mark.parametrize('name', ['paper', 'official_cnn'])
+def test_value_and_gradient_match_the_reference_on_an_image_sized_input(name):
+    pred, target, mask = draw((48, 64), batch=2)
+    expected = reference.l_freq(pred, target, mask, **SETTINGS[name])
+    assert_same(run(FocalFrequencyLoss(**SETTINGS[name]), pred, target, mask), expected)
+
+
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    batch=st.integers(1, 3),
+    seed=st.integers(0, 10_000),
+    name=st.sampled_from(sorted(SETTINGS)),
+)
+@settings(deadline=None, max_examples=40)
+def test_any_size_matches_the_reference(size, batch, seed, name):
+    pred, target, mask = draw(size, batch, seed)
+    expected = reference.l_freq(pred, target, mask, **SETTINGS[name])
+    got = run(FocalFrequencyLoss(**SETTINGS[name]), pred, target, mask)
+    assert got[0] == pytest.approx(expected.loss, rel=1e-4)
+    # a real error moves entries by a share of the largest one; near |D| = 0 float32 promises this much only
+    tol = 1e-3 * max(np.abs(expected.grad).max(), 1e-6)
+    np.testing.assert_allclose(got[1], expected.grad, atol=tol, rtol=0)
+
+
+@pytest.mark.parametrize('size', [(8, 8), (7, 9), (9, 8), (8, 9)], ids=str)
+@pytest.mark.parametrize('squared', [False, True])
+@pytest.mark.parametrize('batch_spectrum', [False, True])
+def test_one_half_spectrum_equals_two_full_ones(size, squared, batch_spectrum):
+    pred, target, _ = draw(size)
+    pred_t = torch.tensor(pred, dtype=torch.float32, requires_grad=True)
+    target_t = torch.tensor(target, dtype=torch.float32)
+    diff = torch.fft.fft2(pred_t, norm='ortho') - torch.fft.fft2(target_t, norm='ortho')
+    if batch_spectrum:
+        diff = diff.mean(0, keepdim=True)
+    weight = diff.abs().detach()
+    weight = weight / weight.amax((2, 3), keepdim=True)
+    full = (weight * (diff.abs() ** 2 if squared else diff.abs())).mean()
+    (full_grad,) = torch.autograd.grad(full, pred_t)
+
+    half = focal_frequency_loss(pred_t, target_t, squared=squared, batch_spectrum=batch_spectrum)
+    (half_grad,) = torch.autograd.grad(half, pred_t)
+    assert half.item() == pytest.approx(full.item(), rel=1e-5)
+    torch.testing.assert_close(half_grad, full_grad, atol=1e-5 * full_grad.abs().max().item(), rtol=0)
+
+
+def test_defaults_are_the_paper():
+    pred, target, mask = draw((7, 8))
+    assert_same(run(FocalFrequencyLoss(), pred, target, mask), reference.l_freq(pred, target, mask))
+
+
+# ---- what the loss promises ----------------------------------------------------------------------
+
+
+def test_weight_is_detached():
+    pred, target, mask = draw((6, 8))
+    _, grad = run(FocalFrequencyLoss(), pred, target, mask)
+    detached = reference.l_freq(pred, target, mask).grad
+    # with alpha = 1 and without sg(w), w|D| = |D|^2 / max|D|: the gradient would be about twice as large
+    ratio = np.linalg.norm(grad) / np.linalg.norm(detached)
+    assert ratio == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize('name', ['paper', 'no_reweighting', 'official_vit', 'target_share'])
+def test_gradient_reaches_hidden_pixels_only(name):
+    pred, target, mask = draw((8, 7))
+    _, grad = run(FocalFrequencyLoss(**SETTINGS[name]), pred, target, mask)
+    visible = np.broadcast_to(mask == 0, grad.shape)
+    assert (grad[visible] == 0).all()
+    assert (grad[~visible] != 0).all()
+
+
+def test_leak_lets_that_share_of_the_gradient_reach_visible_pixels():
+    pred, target, mask = draw((8, 7))
+    everywhere = np.ones_like(mask)
+    _, full = run(FocalFrequencyLoss(), pred, target, everywhere)
+    _, leaked = run(FocalFrequencyLoss(leak=0.25), pred, target, np.zeros_like(mask))
+    np.testing.assert_allclose(leaked, 0.25 * full, atol=1e-8)
+
+
+def test_visible_pixels_count_in_the_value():
+    pred, target, mask = draw((8, 8))
+    changed = pred + 3.0 * (1 - mask)
+    loss, _ = run(FocalFrequencyLoss(), pred, target, mask)
+    other, _ = run(FocalFrequencyLoss(), changed, target, mask)
+    assert other != pytest.approx(loss, rel=1e-2)
+
+
+def test_paper_loss_does_not_depend_on_how_a_batch_is_split():
+    pred, target, mask = draw((8, 9), batch=4)
+    loss, grad = run(FocalFrequencyLoss(), pred, target, mask)
+    parts = [run(FocalFrequencyLoss(), pred[i : i + 2], target[i : i + 2], mask[i : i + 2]) for i in (0, 2)]
+    assert loss == pytest.approx(np.mean([part[0] for part in parts]), rel=1e-6)
+    split = np.concatenate([part[1] for part in parts]) / 2
+    np.testing.assert_allclose(grad, split, atol=1e-6 * np.abs(grad).max(), rtol=0)
+
+
+def test_official_loss_depends_on_how_a_batch_is_split():
+    pred, target, mask = draw((8, 9), batch=4)
+    module = FocalFrequencyLoss(**reference.OFFICIAL_VIT)
+    loss, _ = run(module, pred, target, mask)
+    parts = [run(module, pred[i : i + 2], target[i : i + 2], mask[i : i + 2])[0] for i in (0, 2)]
+    assert abs(loss - np.mean(parts)) > 0.1 * loss
+
+
+@pytest.mark.parametrize('name', SETTINGS)
+def test_no_difference_costs_nothing_and_stays_finite(name):
+    _, target, mask = draw((8, 8))
+    loss, grad = run(FocalFrequencyLoss(**SETTINGS[name]), target, target, mask)
+    assert np.isfinite(grad).all()
+    if SETTINGS[name].get('leak', 0.0) == 0.0:
+        assert loss == 0
+        assert (grad == 0).all()
+    else:  # leak * x + (1 - leak) * x is x up to rounding only
+        assert loss < 1e-7
+
+
+@pytest.mark.parametrize('name', ['paper', 'official_cnn', 'no_reweighting', 'alpha_half'])
+def test_one_perfect_channel_leaves_the_gradient_finite(name):
+    pred, target, mask = draw((8, 8))
+    pred[0, 1] = target[0, 1]
+    expected = reference.l_freq(pred, target, mask, **SETTINGS[name])
+    assert_same(run(FocalFrequencyLoss(**SETTINGS[name]), pred, target, mask), expected)
+
+
+def test_difference_in_one_frequency_only_stays_finite():
+    _, target, mask = draw((8, 8))
+    expected = reference.l_freq(target + 2.0, target, np.ones_like(mask))
+    loss, grad = run(FocalFrequencyLoss(), target + 2.0, target, np.ones_like(mask))
+    assert loss == pytest.approx(expected.loss, rel=1e-4)
+    assert np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize('scale', [-3.0, 0.01, 50.0])
+def test_paper_loss_is_proportional_to_the_difference(scale):
+    pred, target, mask = draw((8, 7))
+    loss, _ = run(FocalFrequencyLoss(), pred, target, mask)
+    scaled, _ = run(FocalFrequencyLoss(), target + scale * (pred - target), target, mask)
+    assert scaled == pytest.approx(abs(scale) * loss, rel=1e-4)
+
+
+@given(hnp.arrays(np.float32, (1, 3, 4, 5), elements=st.floats(-100, 100, width=32)))
+@settings(deadline=None, max_examples=30)
+def test_never_negative_and_finite(pred):
+    _, target, mask = draw((4, 5), batch=1)
+    for name in ('paper', 'official_cnn'):
+        loss, grad = run(FocalFrequencyLoss(**SETTINGS[name]), pred, target, mask)
+        assert loss >= 0
+        assert np.isfinite(grad).all()
+
+
+# ---- precision -----------------------------------------------------------------------------------
+
+
+def test_float32_inside_autocast():
+    pred, target, mask = draw((6, 7))
+    plain, grad = run(FocalFrequencyLoss(), pred, target, mask)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        cast, cast_grad = run(FocalFrequencyLoss(), pred, target, mask)
+    assert cast == plain
+    np.testing.assert_array_equal(cast_grad, grad)
+
+
+def test_low_precision_prediction_is_computed_in_float32():
+    # half-precision transforms do not exist for 7 x 9: other arithmetic than float32 would raise or differ
+    pred, target, mask = draw((7, 9))
+    pred = torch.tensor(pred).bfloat16().double().numpy()
+    pred_t = torch.tensor(pred, dtype=torch.bfloat16, requires_grad=True)
+    loss = FocalFrequencyLoss()(pred_t, torch.tensor(target).float(), torch.tensor(mask).float())
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert pred_t.grad.dtype == torch.bfloat16
+    assert loss.item() == pytest.approx(reference.l_freq(pred, target, mask).loss, rel=1e-5)
+
+
+# ---- the loss composite --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('leak, share', [(0.0, 0.0), (0.0, 0.5), (1e-3, 0.5), (0.4, 0.1)])
+def test_loss_composite(leak, share):
+    pred, target, mask = draw((5, 4))
+    pred_t = torch.tensor(pred, requires_grad=True)
+    out = loss_composite(pred_t, torch.tensor(target), torch.tensor(mask), leak=leak, target_share=share)
+    expected = reference.composite(pred, target, mask, leak, share)
+    np.testing.assert_allclose(out.detach().numpy(), expected, atol=1e-6)
+    out.sum().backward()
+    np.testing.assert_allclose(
+        pred_t.grad.numpy(), np.broadcast_to(mask + leak * (1 - mask), pred.shape), atol=1e-7
+    )
+
+
+def test_paper_composite_has_the_value_of_the_prediction():
+    pred, target, mask = (torch.tensor(x).float() for x in draw((5, 4)))
+    torch.testing.assert_close(loss_composite(pred, target, mask), pred, atol=0, rtol=0)
+
+
+# ---- users' mistakes -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'wrong',
+    [dict(normalize='image'), dict(alpha=-1.0), dict(leak=1.5), dict(leak=-0.1), dict(target_share=2.0)],
+    ids=str,
+)
+def test_wrong_argument_is_named(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=rf'(?s){name}.*{value}'):
+        FocalFrequencyLoss(**wrong)
+
+
+def test_unknown_argument_is_refused():
+    with pytest.raises(TypeError, match='alfa'):
+        FocalFrequencyLoss(alfa=1.0)

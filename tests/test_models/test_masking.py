@@ -1,0 +1,247 @@
+"""Where to hide: counts, uniformity, rectangles, D(M)."""
+
+import warnings
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from helpers import reference
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from a2mim_mm.models.masking import (
+    RandomPatchMask,
+    RectangleMask,
+    hidden_count,
+    mask_grid,
+    random_scores,
+    resize_mask,
+)
+
+
+def scores(batch, grid, seed=0):
+    return random_scores(batch, grid, torch.Generator().manual_seed(seed))
+
+
+# ---- how many ------------------------------------------------------------------------------------
+
+
+def test_the_papers_mask_hides_30_of_49():
+    assert hidden_count(0.6, 49) == 30
+
+
+@pytest.mark.parametrize(
+    'ratio, n, k',
+    # the product of the floats lies a little above (0.07 * 100), below or on the whole number
+    [(0.07, 100, 7), (0.6, 5, 3), (0.6, 15, 9), (0.55, 100, 55), (0.29, 100, 29), (0.1, 30, 3), (0.6, 49, 30),
+     (0.5, 49, 25), (0.01, 4, 1), (0.99, 4, 4), (1e-6, 100, 1)],
+)  # fmt: skip
+def test_hidden_count(ratio, n, k):
+    assert hidden_count(ratio, n) == k
+
+
+@given(st.integers(1, 999), st.integers(1, 2000))
+@settings(deadline=None, max_examples=200)
+def test_hidden_count_is_the_ceiling_of_the_decimal_product(thousandths, n):
+    assert hidden_count(thousandths / 1000, n) == -(-thousandths * n // 1000)
+
+
+@pytest.mark.parametrize('ratio', [0, 1, 0.0, 1.0, -0.1, 1.5, float('nan')])
+@pytest.mark.parametrize('build', [RandomPatchMask, RectangleMask])
+def test_ratio_outside_0_and_1_is_refused(build, ratio):
+    with pytest.raises(ValueError, match=rf'ratio.*{ratio}'):
+        build(ratio=ratio)
+    with pytest.raises(ValueError, match=rf'ratio.*{ratio}'):
+        hidden_count(ratio, 10)
+
+
+@pytest.mark.parametrize('build', [RandomPatchMask, RectangleMask])
+def test_arguments_are_checked(build):
+    with pytest.raises(ValueError, match=r'patch_size.*0'):
+        build(patch_size=0)
+    with pytest.raises(TypeError, match='ration'):
+        build(ration=0.6)
+
+
+# ---- the grid ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'size, patch, grid', [((224, 224), 32, (7, 7)), ((128, 192), 32, (4, 6)), ((320, 64), 16, (20, 4))]
+)
+def test_mask_grid(size, patch, grid):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert mask_grid(size, patch) == grid
+
+
+@pytest.mark.parametrize('size', [(225, 224), (224, 240), (16, 16)])
+def test_a_patch_that_does_not_divide_is_named_with_the_input(size):
+    with pytest.raises(ValueError, match=rf'(?s)(32.*{size[0]}.*{size[1]}|{size[0]}.*{size[1]}.*32)'):
+        mask_grid(size, 32)
+
+
+@pytest.mark.parametrize('size, words', [((64, 64), '2 x 2'), ((96, 256), '3 x 8'), ((256, 32), '8 x 1')])
+def test_a_small_grid_warns(size, words):
+    with pytest.warns(UserWarning, match=words):
+        mask_grid(size, 32)
+
+
+# ---- random patches ------------------------------------------------------------------------------
+
+
+@given(
+    grid=st.tuples(st.integers(1, 14), st.integers(1, 14)),
+    percent=st.integers(1, 99),
+    batch=st.integers(1, 4),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None, max_examples=60)
+def test_exactly_k_patches_are_hidden_those_of_lowest_score(grid, percent, batch, seed):
+    draw = scores(batch, grid, seed)
+    mask = RandomPatchMask(ratio=percent / 100)(draw)
+    assert mask.shape == (batch, *grid)
+    assert mask.dtype == torch.float32
+    np.testing.assert_array_equal(mask.numpy(), reference.random_mask(draw.numpy(), percent / 100))
+    assert (mask.sum((1, 2)) == hidden_count(percent / 100, grid[0] * grid[1])).all()
+
+
+@pytest.mark.parametrize('values', [1, 2, 3])
+def test_equal_scores_still_hide_exactly_k_and_always_the_same(values):
+    draw = torch.randint(values, (16, 7, 5), generator=torch.Generator().manual_seed(0)).float()
+    mask = RandomPatchMask(ratio=0.6)(draw)
+    assert (mask.sum((1, 2)) == 21).all()
+    np.testing.assert_array_equal(mask.numpy(), reference.random_mask(draw.numpy(), 0.6))
+
+
+def test_each_sample_has_a_mask_of_its_own():
+    mask = RandomPatchMask()(scores(64, (7, 7)))
+    assert len({sample.numpy().tobytes() for sample in mask}) == 64
+
+
+def test_every_patch_is_hidden_equally_often():
+    batch, grid, ratio = 4000, (5, 6), 0.6
+    mask = RandomPatchMask(ratio=ratio)(scores(batch, grid))
+    # Each patch is hidden with probability 18 / 30. Under uniformity this is chi-square with 29 degrees of
+    # freedom (the factor 29 / 30: a sample always hides 18), and 99.9 % of draws lie below 58.3.
+    expected = batch * ratio
+    statistic = ((mask.sum(0) - expected) ** 2).sum().item() / (expected * (1 - ratio)) * 29 / 30
+    assert statistic < 58.3
+
+
+def test_pairs_of_neighbours_are_hidden_as_often_as_chance_says():
+    mask = RandomPatchMask(ratio=0.5)(scores(4000, (4, 6)))
+    both = (mask[:, :, 1:] * mask[:, :, :-1]).mean().item()
+    assert both == pytest.approx(12 / 24 * 11 / 23, abs=0.01)
+
+
+def test_scores_are_reproducible_and_uniform():
+    draw = scores(200, (7, 8), seed=3)
+    assert draw.dtype == torch.float32
+    assert torch.equal(draw, scores(200, (7, 8), seed=3))
+    assert not torch.equal(draw, scores(200, (7, 8), seed=4))
+    assert draw.min() >= 0 and draw.max() < 1
+    assert draw.mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_same_generator_same_mask():
+    for build in (RandomPatchMask, RectangleMask):
+        assert torch.equal(build()(scores(8, (7, 7), 1)), build()(scores(8, (7, 7), 1)))
+        assert not torch.equal(build()(scores(8, (7, 7), 1)), build()(scores(8, (7, 7), 2)))
+
+
+def test_one_samples_mask_does_not_depend_on_its_batch():
+    for build in (RandomPatchMask, RectangleMask):
+        draw = scores(8, (7, 7))
+        whole = build()(draw)
+        assert torch.equal(torch.cat([build()(sample[None]) for sample in draw]), whole)
+
+
+# ---- rectangles ----------------------------------------------------------------------------------
+
+
+def as_rectangle(mask_hw):
+    """(top, left, height, width) of the hidden cells, which must be one full rectangle."""
+    rows, cols = np.nonzero(mask_hw.any(1))[0], np.nonzero(mask_hw.any(0))[0]
+    top, left, height, width = rows[0], cols[0], rows[-1] - rows[0] + 1, cols[-1] - cols[0] + 1
+    assert mask_hw[top : top + height, left : left + width].all()
+    assert mask_hw.sum() == height * width
+    return int(top), int(left), int(height), int(width)
+
+
+@given(
+    grid=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    percent=st.integers(1, 99),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None, max_examples=60)
+def test_hidden_cells_are_one_rectangle_of_the_nearest_area(grid, percent, seed):
+    mask = RectangleMask(ratio=percent / 100)(scores(4, grid, seed))
+    assert mask.shape == (4, *grid)
+    k = reference.hidden_patches(percent / 100, grid[0] * grid[1])
+    areas = reference.rectangle_areas(grid, k)
+    for sample in mask.numpy():
+        _, _, height, width = as_rectangle(sample.astype(bool))
+        assert height * width in areas
+
+
+@pytest.mark.parametrize(
+    'grid, ratio', [((7, 7), 0.6), ((4, 6), 0.5), ((5, 3), 0.3), ((7, 7), 0.22)], ids=str
+)
+def test_all_rectangles_occur_about_equally_often(grid, ratio):
+    batch = 6000
+    mask = RectangleMask(ratio=ratio)(scores(batch, grid)).numpy().astype(bool)
+    seen = Counter(as_rectangle(sample) for sample in mask)
+    areas = reference.rectangle_areas(grid, reference.hidden_patches(ratio, grid[0] * grid[1]))
+    every = set.union(*(reference.rectangles(grid, area) for area in areas))
+    assert set(seen) == every
+    share = batch / len(every)
+    assert max(abs(count - share) for count in seen.values()) < 5 * share**0.5
+
+
+@pytest.mark.parametrize('extreme', [0.0, 1 - 2**-24])
+def test_extreme_scores_give_a_rectangle(extreme):
+    mask = RectangleMask()(torch.full((1, 7, 7), extreme))
+    as_rectangle(mask[0].numpy().astype(bool))
+
+
+# ---- D(M) ----------------------------------------------------------------------------------------
+
+
+@given(
+    grid=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    size=st.tuples(st.integers(1, 24), st.integers(1, 24)),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None, max_examples=100)
+def test_resize_mask_shows_the_patch_that_holds_each_centre(grid, size, seed):
+    # a centre exactly on a border belongs to either side, as rounding goes
+    for n_in, n_out in zip(grid, size, strict=True):
+        assume(all((2 * i + 1) * n_in % (2 * n_out) for i in range(n_out)))
+    mask = RandomPatchMask(ratio=0.5)(scores(2, grid, seed))
+    out = resize_mask(mask, size)
+    assert out.shape == (2, *size)
+    np.testing.assert_array_equal(out.numpy(), reference.resize_mask(mask.numpy(), size))
+
+
+def test_resize_mask_on_odd_sizes_by_hand():
+    row = torch.tensor([[[1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0]]])
+    # centres of 5 cells in 7: 0.7, 2.1, 3.5, 4.9, 6.3; of 3 cells: 1.17, 3.5, 5.83
+    assert resize_mask(row, (1, 5)).flatten().tolist() == [1, 0, 1, 0, 1]
+    assert resize_mask(row, (1, 3)).flatten().tolist() == [0, 1, 1]
+    # old-style `nearest` takes left borders instead (0, 1.4, 2.8, 4.2, 5.6) and would give 1, 0, 0, 0, 1
+    assert resize_mask(row.transpose(1, 2), (5, 1)).flatten().tolist() == [1, 0, 1, 0, 1]
+
+
+@pytest.mark.parametrize('grid, patch', [((7, 7), 32), ((4, 6), 32), ((5, 4), 16), ((20, 3), 8)], ids=str)
+def test_resize_mask_to_pixels_repeats_each_patch(grid, patch):
+    mask = RandomPatchMask(ratio=0.6)(scores(2, grid))
+    pixels = resize_mask(mask, (grid[0] * patch, grid[1] * patch))
+    np.testing.assert_array_equal(pixels.numpy(), np.kron(mask.numpy(), np.ones((1, patch, patch))))
+
+
+def test_resize_mask_does_not_swap_the_axes():
+    mask = torch.zeros(1, 4, 6)
+    mask[0, 0] = 1
+    assert torch.equal(resize_mask(mask, (8, 6)).sum(2)[0], torch.tensor([6.0, 6, 0, 0, 0, 0, 0, 0]))

@@ -1,0 +1,205 @@
+"""tools/browse_data.py: the picture shows what the training sees, and errors say what is wrong."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers.pictures import write_photos
+from helpers.toy_training import ROOT, tool
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from PIL import Image
+
+from a2mim_mm.data import SampleKey
+from a2mim_mm.engine.cli import run_tool
+from a2mim_mm.models.masking import RandomPatchMask, resize_mask
+from a2mim_mm.visualization import PADDING, TITLE_HEIGHT
+
+browse = tool('browse_data')
+SIZE, PATCH = 64, 16
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Content of a pre-training config on 6 photos, one of which is empty."""
+    paths = write_photos(tmp_path / 'data', 6)
+    paths[2].write_bytes(b'')
+    return dict(
+        default_scope='mmpretrain',
+        custom_imports=dict(imports=['a2mim_mm'], allow_failed_imports=False),
+        randomness=dict(seed=4),
+        model=dict(
+            type='a2mim_mm.A2MIM',
+            backbone=dict(type='a network that need not be built'),
+            data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True),
+            mask=dict(type='a2mim_mm.RandomPatchMask', patch_size=PATCH, ratio=0.6),
+        ),
+        train_dataloader=dict(
+            batch_size=64,
+            num_workers=2,
+            persistent_workers=True,
+            drop_last=True,
+            sampler=dict(type='a2mim_mm.KeyedSampler', shuffle=True),
+            collate_fn=dict(type='default_collate'),
+            dataset=dict(
+                type='a2mim_mm.UnlabelledImages',
+                data_root=str(tmp_path / 'data'),
+                pipeline=[
+                    dict(type='a2mim_mm.LoadImage'),
+                    dict(type='RandomResizedCrop', scale=SIZE, crop_ratio_range=(0.67, 1.0), backend='cv2'),
+                    dict(type='RandomFlip', prob=0.5),
+                    dict(type='a2mim_mm.MaskScores', patch_size=PATCH),
+                    dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable')),
+                ],
+            ),
+        ),
+    )
+
+
+@pytest.fixture
+def run(tmp_path, capsys, monkeypatch):
+    """Runs the tool as its __main__ does; returns its exit status, and what it printed."""
+    monkeypatch.setattr(DefaultScope, '_instance_dict', DefaultScope._instance_dict.copy())
+
+    def run_main(config, *args):
+        if isinstance(config, dict):
+            Config(config).dump(tmp_path / 'config.py')
+            config = tmp_path / 'config.py'
+        capsys.readouterr()
+        try:
+            run_tool(lambda: browse.main([str(config), '--out', str(tmp_path / 'out.png'), *args]))
+            return 0, capsys.readouterr().out
+        except SystemExit as end:
+            return (1, end.code) if isinstance(end.code, str) else (end.code, capsys.readouterr().err)
+
+    return run_main
+
+
+def test_the_summary(run, config, tmp_path):
+    status, text = run(config, '--count', '6')
+    assert status == 0
+    assert f'6 images in {tmp_path}/data; epoch 0, seed 4' in text
+    assert 'pipeline: LoadImage, RandomResizedCrop, RandomFlip, MaskScores, PackInputs' in text
+    assert 'mask: 64 x 64 pixels, grid of 4 x 4, 10 of 16 patches hidden (62.5%), fill: mean' in text
+    assert re.search(r'speed: \d+ images/s', text)
+    listed = re.findall(r'^ +\d+  (\d{4}\.jpg)(, flipped)?$', text, re.MULTILINE)
+    assert len(listed) == 6 and '0002.jpg' not in dict(listed)
+    assert {flip for _, flip in listed} == {'', ', flipped'}
+    assert f'in place of {tmp_path}/data/0002.jpg: the file is empty' in text
+    assert text.rstrip().endswith(f'drawn: {tmp_path}/out.png')
+
+
+def crop(picture: np.ndarray, left: int, top: int) -> np.ndarray:
+    return picture[top : top + SIZE, left : left + SIZE].astype(int)
+
+
+def test_the_picture_shows_the_training_sample_and_its_mask(run, config, tmp_path):
+    assert run(config, '--count', '1', '--epoch', '3')[0] == 0
+    drawn = np.asarray(Image.open(tmp_path / 'out.png'))
+    original, masked = (crop(drawn, left, TITLE_HEIGHT + PADDING) for left in (PADDING, SIZE + 2 * PADDING))
+
+    loader, _ = browse.build_loader(Config(config), 1, 3)
+    key = next(iter(loader.sampler))
+    assert isinstance(key, SampleKey) and key.epoch == 3 and key.seed == 4
+    sample = loader.dataset[key]
+    rgb = sample['inputs'].flip(0).permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(original - rgb).max() <= 1
+
+    scores = torch.from_numpy(sample['data_samples'].mask_scores)[None]
+    hidden = resize_mask(RandomPatchMask(PATCH, 0.6)(scores), (SIZE, SIZE))[0].bool().numpy()
+    assert np.abs(masked[~hidden] - rgb[~hidden]).max() <= 1
+    assert np.abs(masked[hidden] - rgb.mean((0, 1))).max() <= 1
+
+
+def test_epochs_differ_and_repeat(run, config, tmp_path):
+    pictures = []
+    for epoch in (0, 1, 0):
+        run(config, '--count', '3', '--epoch', str(epoch))
+        pictures.append((tmp_path / 'out.png').read_bytes())
+    assert pictures[0] == pictures[2] != pictures[1]
+
+
+def test_options_overwrite_the_config(run, config):
+    status, text = run(config, '--cfg-options', 'model.mask.ratio=0.3', 'model.fill=zero')
+    assert status == 0 and '5 of 16 patches hidden (31.2%), fill: zero' in text
+
+
+def test_more_pictures_than_images(run, config):
+    status, text = run(config, '--count', '50')
+    assert status == 0 and len(re.findall(r'^ +\d+  \d{4}\.jpg', text, re.MULTILINE)) == 6
+
+
+def broken(config: dict, **changes) -> dict:
+    """The config with dotted names replaced; ``None`` removes."""
+    for name, value in changes.items():
+        *path, last = name.split('__')
+        part = config
+        for step in path:
+            part = part[step]
+        if value is None:
+            del part[last]
+        else:
+            part[last] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (dict(train_dataloader=None), r'cannot be browsed: it has no train_dataloader'),
+        (dict(model=None), r'cannot be browsed: it has no model'),
+        (dict(model__type='mmdet.MaskRCNN'), r'trains mmdet.MaskRCNN, not a2mim_mm.A2MIM'),
+        (dict(train_dataloader__dataset__data_root='nowhere'), r"data_root 'nowhere' does not exist"),
+        (dict(model__mask__patch_size=32), r'scores on grids of \[\(4, 4\)\], the mask needs \(2, 2\)'),
+        (dict(model__mask__patch_size=48), r'patch_size=48 does not divide the input of 64 x 64'),
+        (dict(model__mask__ratio=1.5), r'ratio must lie strictly between 0 and 1, got 1.5'),
+        (dict(model__fill='median'), r"fill must be one of .* got 'median'"),
+    ],
+)
+@pytest.mark.filterwarnings('ignore:the mask grid has only')
+def test_wrong_configs_end_in_a_message(run, config, changes, message):
+    status, text = run(broken(config, **changes))
+    assert status == 1 and re.search(message, text), text
+    assert text.startswith('error: ') and 'Traceback' not in text
+
+
+def test_a_pipeline_without_scores(run, config):
+    del config['train_dataloader']['dataset']['pipeline'][3]
+    status, text = run(config)
+    assert status == 1 and 'packs no mask_scores' in text
+
+
+def test_a_pipeline_whose_patch_does_not_divide_the_crop(run, config):
+    config['train_dataloader']['dataset']['pipeline'][3]['patch_size'] = 30
+    status, text = run(config)
+    assert status == 1 and 'patch_size=30 does not divide the input of 64 x 64' in text
+
+
+def test_a_config_that_does_not_exist(run):
+    status, text = run('no/such/config.py')
+    assert status == 1 and text == 'error: there is no config file no/such/config.py\n'
+
+
+@pytest.mark.parametrize(
+    'args, message',
+    [(['--count', '0'], 'at least 1'), (['--epoch', '-1'], 'not negative'), (['--out', 'x.jpg'], '.png')],
+)
+def test_wrong_arguments(run, config, args, message):
+    status, text = run(config, *args)
+    assert status == 2 and message in text
+
+
+def test_from_the_command_line_without_a_traceback(tmp_path):
+    command = [
+        sys.executable,
+        str(ROOT / 'tools' / 'browse_data.py'),
+        'none.py',
+        '--out',
+        str(tmp_path / 'out.png'),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert 'error: there is no config file none.py' in result.stderr and 'Traceback' not in result.stderr

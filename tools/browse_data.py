@@ -1,0 +1,181 @@
+"""Draw what pre-training really sees, masks included, before any epoch is spent.
+
+python tools/browse_data.py CONFIG --out PICTURE.png
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from a2mim_mm.engine.cli import load_config, require, run_tool
+from a2mim_mm.models.fill import Fill
+from a2mim_mm.models.masking import mask_grid, resize_mask
+from a2mim_mm.registry import MODELS
+from a2mim_mm.visualization import draw_grid, write_png
+
+PAIRS_IN_A_ROW = 2
+CAPTION_LENGTH = 56  # characters
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description='Draw what pre-training sees, masks included.')
+    parser.add_argument('config', help='the config file of a pre-training')
+    parser.add_argument('--out', required=True, type=Path, metavar='PICTURE.png', help='where to draw it')
+    parser.add_argument('--count', type=int, default=8, help='number of images (default: 8)')
+    parser.add_argument('--epoch', type=int, default=0, help='epoch, counted from 0 (default: 0)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='values to overwrite'
+    )
+    args = parser.parse_args(argv)
+    if args.count < 1 or args.epoch < 0:
+        parser.error('--count must be at least 1 and --epoch not negative')
+    if args.out.suffix.lower() != '.png':
+        parser.error(f'--out must end in .png, got {args.out}')
+    return args
+
+
+def check_algorithm(cfg: Config) -> None:
+    """End here unless the config pre-trains A2MIM: nothing else has masks."""
+    name = cfg.model.get('type')
+    name = name if isinstance(name, str) else getattr(name, '__name__', str(name))
+    if name.rpartition('.')[2] != 'A2MIM':
+        raise SystemExit(f'error: config {cfg.filename} trains {name}, not a2mim_mm.A2MIM: it has no masks')
+
+
+def build_loader(cfg: Config, count: int, epoch: int) -> tuple[DataLoader, int]:
+    """The training's loader in this process, for ``count`` images at a time; and the seed of the sampler."""
+    # Without a seed in the config each training draws its own: the pictures then show one of many.
+    seed = cfg.get('randomness', {}).get('seed') or 0
+    loader_cfg = cfg.train_dataloader.copy()
+    for name in ('persistent_workers', 'prefetch_factor', 'pin_memory'):
+        loader_cfg.pop(name, None)
+    loader_cfg.update(batch_size=count, num_workers=0, drop_last=False)
+    loader = Runner.build_dataloader(loader_cfg, seed=seed)
+    if hasattr(loader.sampler, 'set_epoch'):
+        loader.sampler.set_epoch(epoch)
+    return loader, seed
+
+
+def mask_inputs(cfg: Config, batch: dict) -> tuple[dict[str, Tensor], Tensor]:
+    """Pre-process a batch, mask and fill it as the model does, without building its networks.
+
+    Returns:
+        The ``original crop`` and the ``masked input``, RGB (B, 3, H, W) in 0..1, and the mask (B, h, w).
+    """
+    preprocessor_cfg = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    preprocessor = MODELS.build(dict(dict(type='SelfSupDataPreprocessor'), **preprocessor_cfg))
+    data = preprocessor(batch, training=True)
+    img_b3hw = data['inputs'][0] if isinstance(data['inputs'], (list, tuple)) else data['inputs']
+
+    mask_module = MODELS.build(cfg.model.mask)
+    scores = scores_of(data['data_samples'], mask_grid(tuple(img_b3hw.shape[2:]), mask_module.patch_size))
+    mask_bhw = mask_module(scores)
+    mask_b1hw = resize_mask(mask_bhw, img_b3hw.shape[2:])[:, None]
+    with torch.no_grad():
+        filled_b3hw = Fill(cfg.model.get('fill', 'mean'))(img_b3hw, mask_b1hw)
+    mean, std = (preprocessor.mean, preprocessor.std) if preprocessor._enable_normalize else (0, 1)
+    pictures = {'original crop': img_b3hw, 'masked input': filled_b3hw}
+    return {title: ((img * std + mean) / 255).clamp(0, 1) for title, img in pictures.items()}, mask_bhw
+
+
+def scores_of(data_samples: list, grid: tuple[int, int]) -> Tensor:
+    """The scores (B, h, w) of the samples' masks; ends here if the model could not use them."""
+    found = {sample.mask_scores.shape if 'mask_scores' in sample else None for sample in data_samples}
+    if found == {None}:
+        raise SystemExit(
+            "error: the pipeline packs no mask_scores: it needs dict(type='a2mim_mm.MaskScores', ...) and "
+            "dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable'))"
+        )
+    if found != {grid}:
+        raise SystemExit(
+            f'error: the pipeline draws scores on grids of {sorted(found)}, the mask needs {grid}: '
+            'give MaskScores and mask the same patch_size'
+        )
+    return torch.from_numpy(np.stack([sample.mask_scores for sample in data_samples]))
+
+
+def draw(pictures: dict[str, Tensor], captions: list[str]) -> np.ndarray:
+    """The pairs of pictures, ``PAIRS_IN_A_ROW`` of them in a row, each with its caption; RGB uint8."""
+    tiles = [
+        draw_grid({title: column[i : i + 1] for title, column in pictures.items()}, caption=caption)
+        for i, caption in enumerate(captions)
+    ]
+    columns = min(PAIRS_IN_A_ROW, len(tiles))
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
+    return np.concatenate(
+        [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
+    )
+
+
+def describe_samples(samples: list, root: str) -> list[str]:
+    """Path and flip of each image."""
+    lines = []
+    for sample in samples:
+        path = os.path.relpath(sample.img_path, root) if root else sample.img_path
+        path = path if len(path) <= CAPTION_LENGTH else '...' + path[3 - CAPTION_LENGTH :]
+        lines.append(path + (', flipped' if sample.get('flip') else ''))
+    return lines
+
+
+def describe_mask(mask_bhw: Tensor, size: tuple[int, int], fill: str) -> str:
+    """Size of the input, grid and number of hidden patches."""
+    hidden = sorted({round(count) for count in mask_bhw.sum((1, 2)).tolist()})
+    rows, cols = mask_bhw.shape[1:]
+    return (
+        f'mask: {size[0]} x {size[1]} pixels, grid of {rows} x {cols}, {" or ".join(map(str, hidden))} of '
+        f'{rows * cols} patches hidden ({mask_bhw.mean().item():.1%}), fill: {fill}'
+    )
+
+
+def pipeline_speed(loader: DataLoader, seconds: float = 1.0) -> float:
+    """Images/s that one process prepares, over some seconds; the first batch has warmed it up."""
+    start = time.perf_counter()
+    count = 0
+    for key in loader.sampler:
+        loader.dataset[key]
+        count += 1
+        if time.perf_counter() - start > seconds:
+            break
+    return count / (time.perf_counter() - start)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Draw, and print what was drawn."""
+    args = parse_args(argv)
+    cfg = load_config(args.config, args.cfg_options)
+    require(cfg, ('model', 'train_dataloader'), 'browsed')
+    check_algorithm(cfg)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    loader, seed = build_loader(cfg, args.count, args.epoch)
+    dataset = loader.dataset
+    batch = next(iter(loader))
+    pictures, mask_bhw = mask_inputs(cfg, batch)
+    samples = batch['data_samples']
+    captions = describe_samples(samples, getattr(dataset, 'data_root', ''))
+    write_png(args.out, draw(pictures, captions))
+
+    name = getattr(dataset, 'data_root', type(dataset).__name__)
+    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
+    print(f'{len(dataset)} images in {name}; epoch {args.epoch}, seed {seed}')
+    print('pipeline: ' + ', '.join(type(step).__name__ for step in steps))
+    print(f'speed: {pipeline_speed(loader):.0f} images/s in one process')
+    print(describe_mask(mask_bhw, pictures['original crop'].shape[2:], cfg.model.get('fill', 'mean')))
+    for number, (sample, caption) in enumerate(zip(samples, captions, strict=True), 1):
+        print(f'{number:4d}  {caption}')
+        for note in sample.get('unreadable', ()):
+            print(f'      in place of {note}')
+    print(f'drawn: {args.out}')
+
+
+if __name__ == '__main__':
+    run_tool(main)

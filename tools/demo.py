@@ -1,0 +1,87 @@
+"""The demonstration behind `make demo`: A2MIM learns to reconstruct a dozen photos, on a CPU, in minutes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from a2mim_mm.data.sample_photos import export_sample_photos
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = ('demo_vit', 'demo_resnet')
+PHOTOS = 'data/sample_photos'  # data_root of configs/_base_/demo.py, relative to ROOT
+
+
+def train(name: str, console: Console) -> Path:
+    """Pre-train one model, or go on where an earlier run was stopped; returns its work directory."""
+    work_dir = ROOT / 'work_dirs' / name
+    work_dir.mkdir(parents=True, exist_ok=True)
+    log = work_dir / 'train.log'
+    console.print(f'\n[bold]{name}[/]: configs/selfsup/{name}.py, whole log in {log.relative_to(ROOT)}')
+    command = [sys.executable, '-u', 'tools/train.py', f'configs/selfsup/{name}.py']
+    command += ['--resume', '--work-dir', str(work_dir)]
+    with (
+        log.open('a') as file,
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process,
+    ):
+        for line in process.stdout:
+            file.write(line)
+            if 'Epoch(train)' in line:
+                console.print('  ' + line.partition('INFO - ')[2].strip(), style='dim', highlight=False)
+    if process.returncode:
+        lines = log.read_text().splitlines()
+        raise SystemExit(
+            '\n'.join([*lines[-15:], f'{name} failed, exit status {process.returncode}; see {log}'])
+        )
+    return work_dir
+
+
+def losses(work_dir: Path) -> tuple[float, float]:
+    """First and last logged loss, over all runs in a work directory."""
+    values = []
+    for scalars in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        values += [row['loss'] for row in map(json.loads, scalars.read_text().splitlines()) if 'loss' in row]
+    return values[0], values[-1]
+
+
+def last_checkpoint(work_dir: Path) -> Path:
+    """The checkpoint that was written last."""
+    return max(work_dir.glob('epoch_*.pth'), key=lambda path: int(path.stem.partition('_')[2]))
+
+
+def last_picture(work_dir: Path) -> Path:
+    """The grid of the last epoch."""
+    return max(work_dir.glob('reconstructions/epoch_*.png'))
+
+
+def main() -> None:
+    """Train both models and print what came of it."""
+    console = Console()
+    photos = export_sample_photos(ROOT / PHOTOS)
+    console.print(f'{len(photos)} photos that come with scikit-image and scikit-learn: {PHOTOS}')
+    table = Table('model', 'first loss', 'last loss', 'pictures', 'checkpoint')
+    for name in NAMES:
+        work_dir = train(name, console)
+        first, last = losses(work_dir)
+        picture, checkpoint = last_picture(work_dir), last_checkpoint(work_dir)
+        table.add_row(
+            name, f'{first:.3f}', f'{last:.3f}', *(str(p.relative_to(ROOT)) for p in (picture, checkpoint))
+        )
+    console.print(table)
+    console.print(
+        'Each row of a picture: original, what the network sees, what it predicts, prediction in the holes.\n'
+        'Next, what the mask token carries:\n'
+        f'  .venv/bin/python tools/reconstruct.py configs/selfsup/{name}.py {checkpoint.relative_to(ROOT)} '
+        f'--images {PHOTOS} --out no_token.png --no-token',
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,106 @@
+"""Draw what a pre-trained model reconstructs (Figures 5, A2 and A3 of the paper).
+
+python tools/reconstruct.py CONFIG CHECKPOINT --images PHOTO.jpg FOLDER --out GRID.png
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from torch import Tensor
+
+from a2mim_mm.engine import install_safe_loader, load_checkpoint_file
+from a2mim_mm.engine.checkpoint import load_strictly
+from a2mim_mm.engine.cli import load_config, require, run_tool
+from a2mim_mm.engine.launch import fit_to_cpu
+from a2mim_mm.models import A2MIM
+from a2mim_mm.registry import MODELS
+from a2mim_mm.visualization import draw_grid, list_images, read_image, write_png
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description='Draw what a pre-trained model reconstructs.')
+    parser.add_argument('config', help='the config of the pre-training')
+    parser.add_argument('checkpoint', help='the checkpoint that the pre-training wrote')
+    parser.add_argument(
+        '--images', required=True, nargs='+', type=Path, help='image files and folders of them'
+    )
+    parser.add_argument('--out', required=True, type=Path, metavar='GRID.png', help='where to draw the grid')
+    parser.add_argument(
+        '--no-token', action='store_true', help='leave the mask token out, to see what it carries'
+    )
+    parser.add_argument('--count', type=int, default=8, help='number of images at most (default: 8)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the masks (default: 0)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='values to overwrite'
+    )
+    args = parser.parse_args(argv)
+    if args.count < 1:
+        parser.error(f'--count must be at least 1, got {args.count}')
+    if args.out.suffix.lower() != '.png':
+        parser.error(f'--out must end in .png, got {args.out}')
+    return args
+
+
+def build_model(cfg: Config, checkpoint: str) -> A2MIM:
+    """The pre-trained model, whole.
+
+    Raises:
+        ValueError: If the config builds another kind of model, or the checkpoint does not fit it.
+    """
+    fit_to_cpu(cfg)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    model_cfg = cfg.model.copy()
+    model_cfg.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    model = MODELS.build(model_cfg)
+    if not isinstance(model, A2MIM):
+        raise ValueError(
+            f'config {cfg.filename} builds a {type(model).__name__}: only A2MIM reconstructs images'
+        )
+    content = load_checkpoint_file(checkpoint)
+    load_strictly(model, content.get('state_dict', content), checkpoint)
+    return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
+
+
+def input_size(cfg: Config) -> tuple[int, int]:
+    """Height and width that the config trains at: the crop of its training pipeline.
+
+    Raises:
+        ValueError: If the pipeline has no RandomResizedCrop.
+    """
+    for step in cfg.train_dataloader.dataset.pipeline:
+        if step.type.endswith('RandomResizedCrop'):
+            return (step.scale, step.scale) if isinstance(step.scale, int) else tuple(step.scale[::-1])
+    raise ValueError(
+        f'config {cfg.filename} has no RandomResizedCrop in its training pipeline to tell the input size'
+    )
+
+
+def draw(model: A2MIM, img_b3hw: Tensor, seed: int, use_token: bool) -> dict[str, Tensor]:
+    """The pictures of a grid, in RGB 0..1."""
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    return model.reconstruct(img_b3hw.to(device), generator=generator, use_token=use_token)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Draw."""
+    args = parse_args(argv)
+    install_safe_loader()
+    cfg = load_config(args.config, args.cfg_options)
+    require(cfg, ('model', 'train_dataloader'), 'drawn')
+    paths = [path for image in args.images for path in list_images(image)][: args.count]
+    img_b3hw = torch.stack([read_image(path, input_size(cfg)) for path in paths])
+    pictures = draw(build_model(cfg, args.checkpoint), img_b3hw, args.seed, not args.no_token)
+    caption = Path(args.checkpoint).name + (', without the mask token' if args.no_token else '')
+    write_png(args.out, draw_grid(pictures, caption=caption, max_rows=args.count))
+    for path in paths:
+        print(path)
+    print(f'drawn: {args.out}')
+
+
+if __name__ == '__main__':
+    run_tool(main)

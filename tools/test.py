@@ -1,0 +1,75 @@
+"""Evaluate a checkpoint on the test data of its config.
+
+python tools/test.py CONFIG CHECKPOINT
+tools/dist_test.sh CONFIG CHECKPOINT GPUS
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from mmengine.config import DictAction
+from mmengine.registry import RUNNERS
+
+from a2mim_mm.engine import StrictLoadHook, install_safe_loader, launch
+from a2mim_mm.engine.cli import load_config, require, run_tool, set_work_dir
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description='Evaluate a checkpoint.')
+    parser.add_argument('config', help='the config file')
+    parser.add_argument(
+        'checkpoint', help='the checkpoint, .pth or .safetensors; it must fit the model exactly'
+    )
+    parser.add_argument('--work-dir', help='where logs go (default: ./work_dirs/CONFIG_NAME)')
+    parser.add_argument(
+        '--out', type=Path, metavar='METRICS.json', help='write the metrics to a file as well'
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='values to overwrite'
+    )
+    parser.add_argument('--launcher', choices=launch.LAUNCHERS, default='none', help='what started the ranks')
+    parser.add_argument('--local-rank', '--local_rank', help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.local_rank is not None:
+        os.environ.setdefault('LOCAL_RANK', args.local_rank)
+    return args
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """Evaluate; returns the metrics."""
+    args = parse_args(argv)
+    install_safe_loader()
+    cfg = load_config(args.config, args.cfg_options)
+    require(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'tested')
+    cfg.launcher = args.launcher
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    set_work_dir(cfg, args.work_dir)
+    notes = [launch.init_distributed(cfg), launch.fit_to_cpu(cfg)]
+    runner = RUNNERS.build(cfg)
+    for note in filter(None, notes):
+        runner.logger.info(note)
+    runner.register_hook(StrictLoadHook(args.checkpoint, resume=False))
+    metrics = runner.test()
+    if args.out is not None and runner.rank == 0:
+        write_json(
+            args.out,
+            {name: value if isinstance(value, str) else float(value) for name, value in metrics.items()},
+        )
+    launch.leave_distributed()
+    return metrics
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file so that a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f'.{path.name}.part')
+    draft.write_text(json.dumps(content, indent=2) + '\n')
+    draft.replace(path)
+
+
+if __name__ == '__main__':
+    run_tool(main)

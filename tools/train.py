@@ -1,0 +1,81 @@
+"""Train a model: pre-training, classification, detection or segmentation, as the config says.
+
+python tools/train.py CONFIG
+tools/dist_train.sh CONFIG GPUS
+"""
+
+import argparse
+import os
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from a2mim_mm.engine import StrictLoadHook, install_safe_loader, launch
+from a2mim_mm.engine.cli import load_config, require, run_tool, set_resume, set_work_dir
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description='Train a model from a config.')
+    parser.add_argument('config', help='the config file')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: ./work_dirs/CONFIG_NAME)')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='PATH',
+        help='continue from a checkpoint; without PATH from the last one in the work dir, if there is one',
+    )
+    parser.add_argument(
+        '--amp',
+        action=argparse.BooleanOptionalAction,
+        help="mixed precision on or off (default: the config's amp_dtype on a GPU, float32 on the CPU)",
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='values to overwrite'
+    )
+    parser.add_argument('--launcher', choices=launch.LAUNCHERS, default='none', help='what started the ranks')
+    # Passed by `mim train` and torch.distributed.launch.
+    parser.add_argument('--gpus', type=int, choices=(0, 1), help=argparse.SUPPRESS)
+    parser.add_argument('--device', choices=('cpu', 'cuda'), help=argparse.SUPPRESS)
+    parser.add_argument('--local-rank', '--local_rank', help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.device == 'cpu' or args.gpus == 0:
+        os.environ['CUDA_VISIBLE_DEVICES'] = ''
+    if args.local_rank is not None:
+        os.environ.setdefault('LOCAL_RANK', args.local_rank)
+    return args
+
+
+def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
+    """Fit the config to this machine and build the Runner, whose log then says what was fitted."""
+    require(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'trained')
+    cfg.launcher = args.launcher
+    set_work_dir(cfg, args.work_dir)
+    notes = [
+        launch.init_distributed(cfg),
+        launch.set_precision(cfg, args.amp),
+        launch.fit_to_cpu(cfg),
+        launch.scale_lr(cfg),
+        set_resume(cfg, args.resume),
+    ]
+    runner = RUNNERS.build(cfg)
+    for note in filter(None, notes):
+        runner.logger.info(note)
+    if cfg.resume:
+        runner.register_hook(StrictLoadHook(cfg.load_from, resume=True))
+    return runner
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train."""
+    args = parse_args(argv)
+    install_safe_loader()
+    runner = build_runner(load_config(args.config, args.cfg_options), args)
+    runner.train()
+    launch.leave_distributed()
+
+
+if __name__ == '__main__':
+    run_tool(main)
