@@ -26,7 +26,7 @@ demo: install-demo  ## install what pre-training needs, pre-train on sample phot
 	@$(RUN) tools/demo.py
 
 test: install-test  ## install the whole stack (compiles the mmcv ops once) and run the suite
-	@$(RUN) -m pytest $(PYTEST_ARGS)
+	@$(RUN) -m pytest -n 2 $(PYTEST_ARGS)
 
 test-slow: install-test  ## the tests marked slow
 	@$(RUN) -m pytest -m slow $(PYTEST_ARGS)

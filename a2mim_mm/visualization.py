@@ -12,6 +12,7 @@ from torchvision.utils import make_grid
 
 PADDING = 2  # pixels between pictures
 TITLE_HEIGHT = 22  # pixels a line of text takes
+MIN_WIDTH = 128  # pixels; smaller pictures are enlarged by a whole number
 INK = (30, 30, 30)
 
 
@@ -35,6 +36,8 @@ def draw_grid(pictures: dict[str, Tensor], caption: str = '', max_rows: int = 8)
     cells = torch.stack([column[:max_rows].float().cpu() for column in pictures.values()], dim=1).flatten(
         0, 1
     )
+    zoom = -(-MIN_WIDTH // cells.shape[-1])
+    cells = cells.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
     grid = make_grid(cells.clamp(0, 1), nrow=len(pictures), padding=PADDING, pad_value=1.0)
     tiles = Image.fromarray((grid * 255).round().byte().permute(1, 2, 0).numpy())
 

@@ -121,7 +121,7 @@ class StrictLoadHook(Hook):
     def _compare_lr(self, runner: Runner, optimizer_state: dict) -> None:
         """Say so if the checkpoint's learning rate, which resuming restores, is not the configured one."""
         kept = _initial_lrs(optimizer_state.get('param_groups', []))
-        configured = _initial_lrs(runner.optim_wrapper.param_groups) if kept else []
+        configured = _initial_lrs(runner.optim_wrapper.optimizer.param_groups) if kept else []
         if not np.allclose(kept, configured, rtol=1e-6, atol=0):
             runner.logger.warning(
                 f'Resuming keeps the lr and the schedule of {self.path}, initial lr {max(kept):.3e}. '

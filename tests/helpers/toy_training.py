@@ -3,7 +3,6 @@
 import importlib.util
 from pathlib import Path
 
-import pytest
 import torch
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
@@ -131,15 +130,6 @@ default_hooks = dict(
 custom_hooks = [dict(type='a2mim_mm.ThroughputHook')]
 randomness = dict(seed=0)
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads cost such small models more than they bring; autouse in the modules that import it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def write_config(folder, extra='', name='toy'):

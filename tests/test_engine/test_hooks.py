@@ -4,13 +4,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers.toy_training import SIZE, ToyImages, ToyModel, one_thread, read_log, tool, write_config  # noqa: F401
+from helpers.toy_training import SIZE, ToyImages, ToyModel, read_log, tool, write_config
 from mmengine.logging import MessageHub
 from mmengine.structures import BaseDataElement
 
 from a2mim_mm.engine import (
     TooManyUnreadableImagesError,
     UnreadableImagesHook,
+    load_checkpoint_file,
     reconstruction_hook,
     throughput_hook,
 )
@@ -97,7 +98,7 @@ def test_originals_are_the_first_training_images_in_rgb(tmp_path, monkeypatch):
 
 def test_drawing_does_not_change_the_training(tmp_path):
     weights = [
-        torch.load(train(tmp_path, extra, name) / 'epoch_2.pth', weights_only=False)['state_dict']
+        load_checkpoint_file(train(tmp_path, extra, name) / 'epoch_2.pth')['state_dict']
         for name, extra in (('plain', ''), ('drawn', pictures(count=2)))
     ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

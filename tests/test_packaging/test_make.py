@@ -39,7 +39,7 @@ def test_demo_and_test_install_first_and_then_run(call):
     demo = call('make', '-n', 'demo').stdout
     assert 0 < demo.index('install.py demo') < demo.index('tools/demo.py')
     test = call('make', '-n', 'test', 'PYTEST_ARGS=-k token').stdout
-    assert 0 < test.index('install.py test') < test.index('-m pytest -k token')
+    assert 0 < test.index('install.py test') < test.index('-m pytest -n 2 -k token')
     assert '-m pytest -m slow' in call('make', '-n', 'test-slow').stdout
 
 

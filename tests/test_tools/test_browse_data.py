@@ -16,7 +16,7 @@ from PIL import Image
 from a2mim_mm.data import SampleKey
 from a2mim_mm.engine.cli import run_tool
 from a2mim_mm.models.masking import RandomPatchMask, resize_mask
-from a2mim_mm.visualization import PADDING, TITLE_HEIGHT
+from a2mim_mm.visualization import MIN_WIDTH, PADDING, TITLE_HEIGHT
 
 browse = tool('browse_data')
 SIZE, PATCH = 64, 16
@@ -92,14 +92,18 @@ def test_the_summary(run, config, tmp_path):
     assert text.rstrip().endswith(f'drawn: {tmp_path}/out.png')
 
 
-def crop(picture: np.ndarray, left: int, top: int) -> np.ndarray:
-    return picture[top : top + SIZE, left : left + SIZE].astype(int)
+def cell(picture: np.ndarray, column: int) -> np.ndarray:
+    """The picture in a column of the first row, at its own size."""
+    zoom = -(-MIN_WIDTH // SIZE)
+    side = zoom * SIZE
+    top, left = TITLE_HEIGHT + PADDING, PADDING + column * (side + PADDING)
+    return picture[top : top + side : zoom, left : left + side : zoom].astype(int)
 
 
 def test_the_picture_shows_the_training_sample_and_its_mask(run, config, tmp_path):
     assert run(config, '--count', '1', '--epoch', '3')[0] == 0
     drawn = np.asarray(Image.open(tmp_path / 'out.png'))
-    original, masked = (crop(drawn, left, TITLE_HEIGHT + PADDING) for left in (PADDING, SIZE + 2 * PADDING))
+    original, masked = cell(drawn, 0), cell(drawn, 1)
 
     loader, _ = browse.build_loader(Config(config), 1, 3)
     key = next(iter(loader.sampler))

@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers.toy_training import ROOT, one_thread, read_log, tool, write_config  # noqa: F401
+from helpers.toy_training import ROOT, read_log, tool, write_config
+
+from a2mim_mm.engine import load_checkpoint_file
 
 TOOLS = ROOT / 'tools'
 
@@ -118,7 +120,7 @@ def test_two_processes_train_as_one_with_the_same_global_batch(tmp_path, monkeyp
     assert '2 ranks over gloo on the CPU' in two_log and 'float32: there is no GPU' in two_log
     assert '[1][3/3]' in two_log and '[1][4/4]' not in two_log
 
-    one, two = (torch.load(f'{name}/epoch_1.pth', weights_only=False) for name in ('one', 'two'))
+    one, two = (load_checkpoint_file(f'{name}/epoch_1.pth') for name in ('one', 'two'))
     assert one['state_dict'].keys() == two['state_dict'].keys()
     for name, weight in one['state_dict'].items():
         torch.testing.assert_close(two['state_dict'][name], weight, rtol=1e-4, atol=1e-5, msg=name)

@@ -11,10 +11,10 @@ import time
 
 import pytest
 import torch
-from helpers.toy_training import ROOT, one_thread, read_log, tool, write_config  # noqa: F401
+from helpers.toy_training import ROOT, read_log, tool, write_config
 from mmengine.config import Config
 
-from a2mim_mm.engine import cli, launch
+from a2mim_mm.engine import cli, launch, load_checkpoint_file
 from a2mim_mm.engine.cli import run_tool
 
 train_tool, test_tool = tool('train'), tool('test')
@@ -39,7 +39,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 def weights(path):
-    return torch.load(path, weights_only=False)['state_dict']
+    return load_checkpoint_file(path)['state_dict']
 
 
 def same(first, second):
@@ -84,8 +84,7 @@ def test_stopped_training_resumes_where_it_was(run, tmp_path):
     assert 'epoch_2.pth' in after.splitlines()[0] and 'resumed epoch: 2, iter: 8' in after
     assert re.findall(r'Epoch\(train\) \[(\d)\]\[1/4\]', after) == ['3', '4']
     straight, stopped = (
-        torch.load(tmp_path / folder / 'epoch_4.pth', weights_only=False)
-        for folder in ('straight', 'stopped')
+        load_checkpoint_file(tmp_path / folder / 'epoch_4.pth') for folder in ('straight', 'stopped')
     )
     assert stopped['meta']['iter'] == straight['meta']['iter'] == 16
     rate = [one['optimizer']['param_groups'][0]['lr'] for one in (straight, stopped)]

@@ -1,0 +1,106 @@
+"""Pre-training, resuming, testing and drawing, by the shipped demonstration configs on the sample photos."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from helpers.toy_training import read_log, tool
+
+from a2mim_mm.engine import CheckpointError
+from a2mim_mm.engine.cli import run_tool
+
+train, test, reconstruct = tool('train'), tool('test'), tool('reconstruct')
+NAMES = ('demo_vit', 'demo_resnet')
+
+
+def short(photos, epochs):
+    """Options that cut a demonstration to two steps an epoch."""
+    return [
+        '--cfg-options',
+        f'train_cfg.max_epochs={epochs}',
+        f'train_dataloader.dataset.data_root={photos}',
+        f'test_dataloader.dataset.data_root={photos}',
+        f'custom_hooks.2.images={photos}',
+        'train_dataloader.dataset.repeats=1',
+        'train_dataloader.batch_size=6',
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+    ]
+
+
+@pytest.fixture(scope='module', params=NAMES)
+def trained(request, root, sample_photos, tmp_path_factory):
+    """Config, work directory after one epoch, and photos."""
+    config = str(root / 'configs' / 'selfsup' / f'{request.param}.py')
+    work_dir = tmp_path_factory.mktemp(request.param)
+    train.main([config, '--work-dir', str(work_dir), *short(sample_photos, 1)])
+    return config, work_dir, sample_photos
+
+
+def test_first_epoch_leaves_log_checkpoint_and_picture(trained):
+    _, work_dir, _ = trained
+    log = read_log(work_dir)
+    assert 'lr 3.750e-04 = 1.600e-02 * 6 / 256 (1 ranks x 6 images x 1 accumulation)' in log
+    assert 'float32: there is no GPU' in log or torch.cuda.is_available()
+    assert (work_dir / 'epoch_1.pth').is_file()
+    picture = cv2.imread(str(work_dir / 'reconstructions' / 'epoch_0001.png'))
+    assert picture.shape[1] > 4 * 64  # four columns
+
+
+def test_resume_goes_on_with_parameter_groups_of_their_own(trained, tmp_path):
+    config, work_dir, photos = trained
+    moved = shutil.copytree(work_dir, tmp_path / 'moved')
+    (moved / 'last_checkpoint').write_text(str(moved / 'epoch_1.pth'))
+    train.main([config, '--work-dir', str(moved), '--resume', *short(photos, 2)])
+    log = read_log(moved)
+    assert 'Epoch(train) [2][2/2]' in log
+    assert 'resuming from' in log
+    assert 'Resuming keeps the lr' not in log
+
+
+def test_losses_on_test_data_do_not_depend_on_the_call(trained, tmp_path):
+    config, work_dir, photos = trained
+    out = tmp_path / 'metrics.json'
+    arguments = [config, str(work_dir / 'epoch_1.pth'), '--work-dir', str(tmp_path), '--out', str(out)]
+    first = test.main([*arguments, *short(photos, 1)])
+    again = test.main([*arguments, *short(photos, 1)])
+    assert first == again
+    assert set(first) == {'loss_spa', 'loss_freq'} and min(first.values()) > 0
+    assert json.loads(out.read_text()) == pytest.approx(first)
+
+
+def test_reconstruct_draws_one_row_an_image(trained, tmp_path):
+    config, work_dir, photos = trained
+    grids = {}
+    variants = dict(two=['--count', '2'], one=['--count', '1'], bare=['--no-token', '--count', '2'])
+    for name, options in variants.items():
+        path = tmp_path / f'{name}.png'
+        reconstruct.main(
+            [config, str(work_dir / 'epoch_1.pth'), '--images', str(photos), '--out', str(path), *options]
+        )
+        grids[name] = cv2.imread(str(path))
+    row = grids['two'].shape[0] - grids['one'].shape[0]
+    assert row == 128 + 2  # 64 pixels enlarged twice, and the padding
+    assert np.array_equal(grids['two'][22 : 22 + row], grids['one'][22 : 22 + row])
+    assert not np.array_equal(grids['two'], grids['bare'])
+
+
+def test_reconstruct_wants_the_checkpoint_of_its_model(trained, root, tmp_path, capsys):
+    config, work_dir, photos = trained
+    other = next(name for name in NAMES if name not in config)
+    arguments = [str(work_dir / 'epoch_1.pth'), '--images', str(photos), '--out', str(tmp_path / 'x.png')]
+    with pytest.raises(CheckpointError, match=r'another model.*backbone\.'):
+        reconstruct.main([str(root / 'configs' / 'selfsup' / f'{other}.py'), *arguments])
+    for wrong, said in (
+        ([config, 'nowhere.pth', *arguments[1:]], 'no checkpoint at nowhere.pth'),
+        ([config, arguments[0], '--images', 'nowhere.jpg', *arguments[3:]], 'not found: nowhere.jpg'),
+        (['nowhere.py', *arguments], 'no config file nowhere.py'),
+    ):
+        with pytest.raises(SystemExit) as end:
+            run_tool(lambda wrong=wrong: reconstruct.main(wrong))
+        message = capsys.readouterr().err
+        assert end.value.code and said in message and 'Traceback' not in message
+    assert not (tmp_path / 'x.png').exists()
