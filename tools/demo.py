@@ -4,9 +4,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 
 from rich.console import Console
-from rich.table import Table
 
 from a2mim_mm.data.sample_photos import export_sample_photos
 
@@ -23,21 +23,15 @@ def train(name: str, console: Console) -> Path:
     console.print(f'\n[bold]{name}[/]: configs/selfsup/{name}.py, whole log in {log.relative_to(ROOT)}')
     command = [sys.executable, '-u', 'tools/train.py', f'configs/selfsup/{name}.py']
     command += ['--resume', '--work-dir', str(work_dir)]
-    with (
-        log.open('a') as file,
-        subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process,
-    ):
-        for line in process.stdout:
-            file.write(line)
-            if 'Epoch(train)' in line:
-                console.print('  ' + line.partition('INFO - ')[2].strip(), style='dim', highlight=False)
+    with log.open('a') as file:
+        with subprocess.Popen(command, cwd=ROOT, stdout=PIPE, stderr=STDOUT, text=True) as process:
+            for line in process.stdout:
+                file.write(line)
+                if 'Epoch(train)' in line:
+                    console.print('  ' + line.partition('INFO - ')[2].strip(), style='dim')
     if process.returncode:
-        lines = log.read_text().splitlines()
-        raise SystemExit(
-            '\n'.join([*lines[-15:], f'{name} failed, exit status {process.returncode}; see {log}'])
-        )
+        tail = log.read_text().splitlines()[-15:]
+        raise SystemExit('\n'.join([*tail, f'{name} failed, exit status {process.returncode}; see {log}']))
     return work_dir
 
 
@@ -61,27 +55,32 @@ def last_picture(work_dir: Path) -> Path:
 
 def main() -> None:
     """Train both models and print what came of it."""
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     photos = export_sample_photos(ROOT / PHOTOS)
     console.print(f'{len(photos)} photos that come with scikit-image and scikit-learn: {PHOTOS}')
-    table = Table('model', 'first loss', 'last loss', 'pictures', 'checkpoint')
+    summary = []
     for name in NAMES:
         work_dir = train(name, console)
         first, last = losses(work_dir)
-        picture, checkpoint = last_picture(work_dir), last_checkpoint(work_dir)
-        table.add_row(
-            name, f'{first:.3f}', f'{last:.3f}', *(str(p.relative_to(ROOT)) for p in (picture, checkpoint))
-        )
-    console.print(table)
+        checkpoint = last_checkpoint(work_dir).relative_to(ROOT)
+        summary += [
+            f'[bold]{name}[/]: loss {first:.3f} at first, {last:.3f} at last',
+            f'  pictures:   {last_picture(work_dir).relative_to(ROOT)}',
+            f'  checkpoint: {checkpoint}',
+        ]
     console.print(
-        'Each row of a picture: original, what the network sees, what it predicts, prediction in the holes.\n'
-        'Next, what the mask token carries:\n'
-        f'  .venv/bin/python tools/reconstruct.py configs/selfsup/{name}.py {checkpoint.relative_to(ROOT)} '
+        '',
+        *summary,
+        'Each row of a picture: original, what the network sees, what it predicts, prediction in the holes.',
+        'Next, what the mask token carries:',
+        f'  .venv/bin/python tools/reconstruct.py configs/selfsup/{name}.py {checkpoint} '
         f'--images {PHOTOS} --out no_token.png --no-token',
-        soft_wrap=True,
-        highlight=False,
+        sep='\n',
     )
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit('\ninterrupted: run it again to go on')

@@ -12,7 +12,7 @@ from helpers.toy_training import read_log, tool
 from a2mim_mm.engine import CheckpointError
 from a2mim_mm.engine.cli import run_tool
 
-train, test, reconstruct = tool('train'), tool('test'), tool('reconstruct')
+train, test, reconstruct, browse = tool('train'), tool('test'), tool('reconstruct'), tool('browse_data')
 NAMES = ('demo_vit', 'demo_resnet')
 
 
@@ -86,6 +86,15 @@ def test_reconstruct_draws_one_row_an_image(trained, tmp_path):
     assert row == 128 + 2  # 64 pixels enlarged twice, and the padding
     assert np.array_equal(grids['two'][22 : 22 + row], grids['one'][22 : 22 + row])
     assert not np.array_equal(grids['two'], grids['bare'])
+
+
+def test_browse_shows_what_training_sees(trained, tmp_path, capsys):
+    config, _, photos = trained
+    browse.main([config, '--out', str(tmp_path / 'seen.png'), '--count', '4', *short(photos, 1)])
+    printed = capsys.readouterr().out
+    assert f'12 images in {photos}' in printed
+    assert 'mask: 64 x 64 pixels, grid of 4 x 4, 10 of 16 patches hidden (62.5%), fill: mean' in printed
+    assert cv2.imread(str(tmp_path / 'seen.png')).shape[1] > 4 * 64
 
 
 def test_reconstruct_wants_the_checkpoint_of_its_model(trained, root, tmp_path, capsys):
