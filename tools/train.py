@@ -12,7 +12,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from a2mim_mm.engine import StrictLoadHook, install_safe_loader, launch
-from a2mim_mm.engine.cli import load_config, require, run_tool, set_resume, set_work_dir
+from a2mim_mm.engine.cli import check_epoch, load_config, require, run_tool, set_resume, set_work_dir
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -65,6 +65,7 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
         runner.logger.info(note)
     if cfg.resume:
         runner.register_hook(StrictLoadHook(cfg.load_from, resume=True))
+    check_epoch(runner)
     return runner
 
 

@@ -128,6 +128,20 @@ def _last_checkpoint(work_dir: Path) -> Path | None:
     return path
 
 
+def check_epoch(runner: Runner) -> None:
+    """Build the data set and see that an epoch has a batch at all.
+
+    Raises:
+        ValueError: If ``drop_last`` drops the only batch there is.
+    """
+    loader = runner.train_loop.dataloader
+    if not len(loader):
+        raise ValueError(
+            f'the {len(loader.sampler)} images of a rank do not fill one batch of {loader.batch_size}, and '
+            'train_dataloader.drop_last drops what is left over: set a smaller train_dataloader.batch_size'
+        )
+
+
 def run_tool(main: Callable[[], None]) -> None:
     """Run a tool. What the user can mend ends in one message and exit status 1, the rest in a traceback."""
     try:
