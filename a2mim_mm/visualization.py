@@ -96,10 +96,16 @@ def read_image(path: Path, size_hw: tuple[int, int]) -> Tensor:
 
     Returns:
         RGB image (3, H, W), float in 0..1.
-    """
-    from a2mim_mm.data import decode_image  # see list_images
 
-    image = decode_image(Path(path).read_bytes())
+    Raises:
+        UnreadableImageError: If it cannot be decoded; names the file.
+    """
+    from a2mim_mm.data import UnreadableImageError, decode_image  # see list_images
+
+    try:
+        image = decode_image(Path(path).read_bytes())
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f'{path}: {error}') from error
     height, width = size_hw
     scale = max(height / image.shape[0], width / image.shape[1])
     resized_wh = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))

@@ -49,7 +49,7 @@ def check_algorithm(cfg: Config) -> None:
     name = cfg.model.get('type')
     name = name if isinstance(name, str) else getattr(name, '__name__', str(name))
     if name.rpartition('.')[2] != 'A2MIM':
-        raise SystemExit(f'error: config {cfg.filename} trains {name}, not a2mim_mm.A2MIM: it has no masks')
+        raise ValueError(f'config {cfg.filename} trains {name}, not a2mim_mm.A2MIM: it has no masks')
 
 
 def build_loader(cfg: Config, count: int, epoch: int) -> tuple[DataLoader, int]:
@@ -92,13 +92,13 @@ def scores_of(data_samples: list, grid: tuple[int, int]) -> Tensor:
     """The scores (B, h, w) of the samples' masks; ends here if the model could not use them."""
     found = {sample.mask_scores.shape if 'mask_scores' in sample else None for sample in data_samples}
     if found == {None}:
-        raise SystemExit(
-            "error: the pipeline packs no mask_scores: it needs dict(type='a2mim_mm.MaskScores', ...) and "
+        raise ValueError(
+            "the pipeline packs no mask_scores: it needs dict(type='a2mim_mm.MaskScores', ...) and "
             "dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable'))"
         )
     if found != {grid}:
-        raise SystemExit(
-            f'error: the pipeline draws scores on grids of {sorted(found)}, the mask needs {grid}: '
+        raise ValueError(
+            f'the pipeline draws scores on grids of {sorted(found)}, the mask needs {grid}: '
             'give MaskScores and mask the same patch_size'
         )
     return torch.from_numpy(np.stack([sample.mask_scores for sample in data_samples]))

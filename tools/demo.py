@@ -72,9 +72,9 @@ def main() -> None:
         '',
         *summary,
         'Each row of a picture: original, what the network sees, what it predicts, prediction in the holes.',
-        'Next, what the mask token carries:',
+        'Next, your own pictures, under the same model:',
         f'  .venv/bin/python tools/reconstruct.py configs/selfsup/{name}.py {checkpoint} '
-        f'--images {PHOTOS} --out no_token.png --no-token',
+        f'--images {PHOTOS} --out work_dirs/grid.png',
         sep='\n',
     )
 

@@ -94,8 +94,16 @@ def main(argv: list[str] | None = None) -> None:
     require(cfg, ('model', 'train_dataloader'), 'drawn')
     paths = [path for image in args.images for path in list_images(image)][: args.count]
     img_b3hw = torch.stack([read_image(path, input_size(cfg)) for path in paths])
-    pictures = draw(build_model(cfg, args.checkpoint), img_b3hw, args.seed, not args.no_token)
-    caption = Path(args.checkpoint).name + (', without the mask token' if args.no_token else '')
+    model = build_model(cfg, args.checkpoint)
+    pictures = draw(model, img_b3hw, args.seed, use_token=True)
+    caption = Path(args.checkpoint).name
+    if args.no_token:
+        with_token, pictures = pictures, draw(model, img_b3hw, args.seed, use_token=False)
+        diff = 255 * (pictures['prediction'] - with_token['prediction']).abs()
+        caption += ', without the mask token'
+        print(
+            f'without the token the prediction changes by {diff.mean():.2f} of 255, {diff.max():.0f} at most'
+        )
     write_png(args.out, draw_grid(pictures, caption=caption, max_rows=args.count))
     for path in paths:
         print(path)

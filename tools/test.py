@@ -59,7 +59,6 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             args.out,
             {name: value if isinstance(value, str) else float(value) for name, value in metrics.items()},
         )
-    launch.leave_distributed()
     return metrics
 
 

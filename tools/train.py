@@ -75,7 +75,6 @@ def main(argv: list[str] | None = None) -> None:
     install_safe_loader()
     runner = build_runner(load_config(args.config, args.cfg_options), args)
     runner.train()
-    launch.leave_distributed()
 
 
 if __name__ == '__main__':

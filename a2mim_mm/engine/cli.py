@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import Runner
+
+from .launch import leave_distributed
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Keys that the Runner, mmpretrain, mmdet or this package read from a config, beside the Runner's arguments.
@@ -47,9 +50,15 @@ def load_config(path: str, options: dict | None = None) -> Config:
         raise ValueError(f'config {path} is no valid Python: {error.msg}, line {error.lineno}') from error
     except (FileNotFoundError, KeyError, NameError, TypeError, OSError) as error:
         raise ValueError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
-    known = {*cfg, *inspect.signature(Runner.__init__).parameters, *_CONFIG_KEYS}
+    known = {*inspect.signature(Runner.__init__).parameters, *_CONFIG_KEYS}
     for name in options or {}:
         section = name.partition('.')[0]
+        if section in cfg and section not in known:
+            raise ValueError(
+                f'--cfg-options: {section!r} is a variable that {path} used while it was read, to set it now '
+                'would change nothing: set it in a config file, or name where its value went, such as '
+                'train_dataloader.dataset.data_root'
+            )
         if section not in known:
             near = difflib.get_close_matches(section, known, n=3)
             raise ValueError(
@@ -118,8 +127,8 @@ def _last_checkpoint(work_dir: Path) -> Path | None:
     if not note.is_file():
         return None
     noted = Path(note.read_text().strip())
-    # Noted as training saw it: the folder may have moved since, or the path be relative to another one.
-    path = noted if noted.is_file() else work_dir / noted.name
+    # Noted as training saw it: the folder may be a copy, have moved, or the path be relative to another one.
+    path = work_dir / noted.name if (work_dir / noted.name).is_file() else noted
     if not noted.name or not path.is_file():
         raise ValueError(
             f'cannot resume: {note} names {str(noted)!r}, which does not exist. Name a checkpoint '
@@ -138,7 +147,8 @@ def check_epoch(runner: Runner) -> None:
     if not len(loader):
         raise ValueError(
             f'the {len(loader.sampler)} images of a rank do not fill one batch of {loader.batch_size}, and '
-            'train_dataloader.drop_last drops what is left over: set a smaller train_dataloader.batch_size'
+            'train_dataloader.drop_last drops what is left over: set a smaller train_dataloader.batch_size '
+            'or more train_dataloader.dataset.repeats'
         )
 
 
@@ -146,8 +156,10 @@ def run_tool(main: Callable[[], None]) -> None:
     """Run a tool. What the user can mend ends in one message and exit status 1, the rest in a traceback."""
     try:
         main()
+        leave_distributed()
     except (KeyboardInterrupt, Exception) as error:
         if _interrupted(error):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # torchrun passes on a second one
             sys.exit(_say('interrupted; training goes on from the last checkpoint with --resume', 130))
         message = user_message(error)
         if message is None:
@@ -158,16 +170,18 @@ def run_tool(main: Callable[[], None]) -> None:
 def user_message(error: Exception) -> str | None:
     """The message of an error that the user's input caused; None if it may be a bug.
 
-    These are the user's: what a check of this package, or mmengine's registry,
-    raises by itself (its last frame is a ``raise``); arguments that a class
-    does not have; files that do not exist.
+    These are the user's: what a check of this package, its tools or mmengine's
+    registry raises by itself (its last frame is a ``raise``); arguments that a
+    class does not have; files that cannot be opened.
     """
     frame = traceback.extract_tb(error.__traceback__)[-1]
     path = Path(frame.filename).resolve()
-    checked = path.is_relative_to(PACKAGE) or path.parts[-3:-1] == ('mmengine', 'registry')
+    ours = path.is_relative_to(PACKAGE) or path.parent.name == 'tools'
+    checked = ours or path.parts[-3:-1] == ('mmengine', 'registry')
     raised = (frame.line or '').startswith('raise ')
-    misspelt = isinstance(error, TypeError) and path.name == 'build_functions.py'
-    if (checked and raised) or misspelt or isinstance(error, FileNotFoundError):
+    misspelt = isinstance(error, TypeError) and 'unexpected keyword argument' in str(error)
+    unopened = isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError))
+    if (checked and raised) or misspelt or unopened:
         return str(error.args[0]) if isinstance(error, KeyError) else str(error)
     return None
 

@@ -5,6 +5,7 @@ it did, in numbers. Notes are collected before the Runner, and so the log,
 exists. A config that says nothing special runs as it would in its own library.
 """
 
+import gc
 import os
 import subprocess
 from contextlib import contextmanager
@@ -84,8 +85,13 @@ def init_distributed(cfg: Config) -> str:
 
 
 def leave_distributed() -> None:
-    """Part from the other ranks in good order; call it when all of them are done."""
+    """Part from the other ranks in good order; call it when the Runner is out of scope on all of them.
+
+    A model wrapper that is still there holds the group, whose threads then meet
+    Python's shutdown: now and then a rank would abort at its very end.
+    """
     if torch.distributed.is_initialized():
+        gc.collect()
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 

@@ -1,11 +1,8 @@
 """Pictures of what the model reconstructs, while it learns to."""
 
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
@@ -69,11 +66,10 @@ class ReconstructionHook(Hook):
             raise ValueError(
                 f'ReconstructionHook needs a model with reconstruct(), not {type(_bare(runner)).__name__}'
             )
-        with frozen_randomness():
-            dataset = runner.train_dataloader.dataset
-            img_b3hw = torch.stack([_rgb(dataset[index]) for index in range(min(self.count, len(dataset)))])
-            if self.paths is not None:
-                img_b3hw = torch.stack([read_image(path, tuple(img_b3hw.shape[2:])) for path in self.paths])
+        dataset = runner.train_dataloader.dataset
+        img_b3hw = torch.stack([_rgb(dataset[index]) for index in range(min(self.count, len(dataset)))])
+        if self.paths is not None:
+            img_b3hw = torch.stack([read_image(path, tuple(img_b3hw.shape[2:])) for path in self.paths])
         self._img_b3hw = img_b3hw
 
     @master_only
@@ -91,29 +87,14 @@ class ReconstructionHook(Hook):
     def _draw(self, runner: Runner, epoch: int, step: int) -> None:
         model = _bare(runner)
         device = next(model.parameters()).device
-        was_training = model.training
-        with frozen_randomness(), torch.no_grad():
-            generator = torch.Generator().manual_seed(self.seed)
-            pictures = model.eval().reconstruct(self._img_b3hw.to(device), generator=generator)
-        model.train(was_training)
+        generator = torch.Generator().manual_seed(self.seed)
+        pictures = model.reconstruct(self._img_b3hw.to(device), generator=generator)
         grid = draw_grid(pictures, max_rows=self.count, caption=f'epoch {epoch}')
         path = Path(self.out_dir or Path(runner.work_dir) / 'reconstructions') / f'epoch_{epoch:04d}.png'
         write_png(path, grid)
         runner.visualizer.add_image('reconstructions', grid, step=step)
         runner.logger.info(f'Reconstructions drawn: {path}')
         self._drawn_iter = step
-
-
-@contextmanager
-def frozen_randomness() -> Iterator[None]:
-    """Give the random states of torch, numpy and Python back as they were."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
 
 
 def _bare(runner: Runner) -> torch.nn.Module:

@@ -1,8 +1,6 @@
 """Images that cannot be read: they are named and counted, and too many of them stop the training."""
 
-import logging
-
-from mmengine.dist import all_gather_object, get_world_size
+from mmengine.dist import all_gather_object, barrier, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -74,7 +72,8 @@ class UnreadableImagesHook(Hook):
         if not new:
             return
         self._known.update(new)
-        total = len(runner.train_dataloader.dataset)
+        dataset = runner.train_dataloader.dataset
+        total = len(dataset) // getattr(dataset, 'repeats', 1)  # of files
         limit = max(self.min_count, int(self.max_share * total))
         runner.logger.warning(
             f'{len(new)} unreadable images replaced by others ({len(self._known)} of {total} so far, '
@@ -86,5 +85,7 @@ class UnreadableImagesHook(Hook):
                 f'tolerated (max_share={self.max_share}, min_count={self.min_count}). The log names them: '
                 'remove or repair them and go on with --resume, or raise the limits of UnreadableImagesHook'
             )
-            runner.logger.log(logging.ERROR if runner.rank == 0 else logging.DEBUG, message)
+            if runner.rank == 0:
+                runner.logger.error(message)
+            barrier()  # the first rank to fail ends the others, rank 0 may not have logged it by then
             raise TooManyUnreadableImagesError(message)

@@ -166,6 +166,11 @@ class A2MIM(BaseSelfSupervisor):
                 feats = self.backbone(filled_b3hw)
         else:
             feats = self.backbone(filled_b3hw)
+        if feats[-1].ndim != 4:
+            raise ValueError(
+                f'the last output of {type(self.backbone).__name__} is {tuple(feats[-1].shape)}, no feature '
+                "map (B, C, h, w): a VisionTransformer needs out_type='featmap'"
+            )
         pred_b3hw = self.neck(feats[-1])
         if pred_b3hw.shape != img_b3hw.shape:
             raise ValueError(
@@ -188,7 +193,7 @@ class A2MIM(BaseSelfSupervisor):
                 f'mask_scores are on a grid of {scores_bhw.shape[1:]}, the model with patch_size='
                 f'{self.mask.patch_size} needs {grid}: give MaskScores and mask the same patch_size'
             )
-        return torch.from_numpy(scores_bhw).to(img_b3hw.device)
+        return torch.from_numpy(scores_bhw).to(img_b3hw.device, non_blocking=True)
 
     def _mean_std(self) -> tuple[Tensor | float, Tensor | float]:
         """Mean and std per channel, in 0..255, of the normalisation."""

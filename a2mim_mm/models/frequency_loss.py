@@ -69,7 +69,12 @@ def focal_frequency_loss(
 
     Returns:
         Scalar, computed in float32 at least.
+
+    Raises:
+        ValueError: If ``normalize`` is another word.
     """
+    if normalize not in NORMALIZE:
+        raise ValueError(f'normalize must be one of {", ".join(NORMALIZE)}, got {normalize!r}')
     # Half precision has no FFT on CPUs, and on CUDA only for powers of two: 224 would fail.
     with torch.autocast(pred.device.type, enabled=False):
         difference = _float32_at_least(pred) - _float32_at_least(target)

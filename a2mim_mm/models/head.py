@@ -28,7 +28,7 @@ class A2MIMHead(BaseModule):
         lambda_freq: float = 0.5,
     ) -> None:
         super().__init__()
-        if lambda_freq < 0:
+        if not lambda_freq >= 0:  # nor NaN
             raise ValueError(f'lambda_freq must be at least 0, got {lambda_freq}')
         self.lambda_freq = lambda_freq
         self.loss_spa = MODELS.build(

@@ -61,8 +61,8 @@ class MaskToken(nn.Module):
         gate_init: float | None = None,
     ) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f'channels must be a positive number, got {channels}')
+        if not isinstance(channels, int) or channels < 1:
+            raise ValueError(f'channels must be a positive whole number, got {channels!r}')
         if mode not in MODES:
             raise ValueError(f'mode must be one of {", ".join(MODES)}, got {mode!r}')
         if layout is not None and not LAYOUT.fullmatch(layout):

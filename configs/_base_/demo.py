@@ -50,7 +50,7 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=30)
 
-default_hooks = dict(logger=dict(interval=30), checkpoint=dict(max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=30), checkpoint=dict(max_keep_ckpts=2))
 custom_hooks = [
     dict(type='a2mim_mm.ThroughputHook'),
     dict(type='a2mim_mm.UnreadableImagesHook'),

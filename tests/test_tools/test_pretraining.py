@@ -1,6 +1,7 @@
 """Pre-training, resuming, testing and drawing, by the shipped demonstration configs on the sample photos."""
 
 import json
+import re
 import shutil
 
 import cv2
@@ -81,7 +82,7 @@ def test_losses_on_test_data_do_not_depend_on_the_call(trained, tmp_path):
     assert json.loads(out.read_text()) == pytest.approx(first)
 
 
-def test_reconstruct_draws_one_row_an_image(trained, tmp_path):
+def test_reconstruct_draws_one_row_an_image(trained, tmp_path, capsys):
     config, work_dir, photos = trained
     grids = {}
     variants = dict(two=['--count', '2'], one=['--count', '1'], bare=['--no-token', '--count', '2'])
@@ -91,6 +92,7 @@ def test_reconstruct_draws_one_row_an_image(trained, tmp_path):
             [config, str(work_dir / 'epoch_1.pth'), '--images', str(photos), '--out', str(path), *options]
         )
         grids[name] = cv2.imread(str(path))
+    assert re.search(r'without the token the prediction changes by \d+\.\d\d of 255', capsys.readouterr().out)
     row = grids['two'].shape[0] - grids['one'].shape[0]
     assert row == 128 + 2  # 64 pixels enlarged twice, and the padding
     assert np.array_equal(grids['two'][22 : 22 + row], grids['one'][22 : 22 + row])

@@ -18,7 +18,8 @@ model = dict(
     mask_token=dict(site='patch_embed'),
 )
 
-optim_wrapper = dict(optimizer=dict(lr=4e-4))  # 1e-4 per 512 images, batch 2048
+# 1e-4 per 512 images, batch 2048. Tokens, embeddings, tables and LayerScale have no decay, as in the paper's.
+optim_wrapper = dict(optimizer=dict(lr=4e-4))
 param_scheduler = [
     dict(type='LinearLR', start_factor=2e-6, by_epoch=True, begin=0, end=10, convert_to_iter_based=True),
     dict(type='MultiStepLR', milestones=[700], gamma=0.1, by_epoch=True, begin=10, end=800),
