@@ -68,12 +68,14 @@ class ToyModel(BaseModel):
             ]
         return dict(loss_spa=(pred - images).abs().mean(), loss_freq=(pred - images).square().mean())
 
-    def reconstruct(self, images, generator=None):
-        """Takes its mask from `generator`, and draws from the global generator on purpose."""
-        assert not self.training and not torch.is_grad_enabled()
-        torch.rand(1)
+    @torch.no_grad()
+    def reconstruct(self, images, generator):
+        """As A2MIM's: its mask comes from `generator`, and the mode is given back."""
+        training = self.training
+        self.eval()
         visible = (torch.rand(len(images), 1, SIZE, SIZE, generator=generator) > 0.5).float()
         pred = self._predict(images).clamp(0, 1)
+        self.train(training)
         composite = images * visible + pred * (1 - visible)
         return dict(original=images, masked=images * visible, prediction=pred, composite=composite)
 
