@@ -65,8 +65,8 @@ class ThroughputHook(Hook):
         self._mark = now
         images, waited, total = (sum(column) for column in zip(*self._steps, strict=True))
         hub = runner.message_hub
-        hub.update_scalar(SPEED, images * get_world_size() / total, resumed=False)
-        hub.update_scalar(WAIT, 100 * waited / total, resumed=False)
+        hub.update_scalar(SPEED, images * get_world_size() / total)
+        hub.update_scalar(WAIT, 100 * waited / total)
 
 
 def _batch_size(runner: Runner, data_batch: dict | None) -> int:

@@ -5,4 +5,5 @@ _base_ = './a2mim_r50.py'
 data_root = 'data/my_images'
 
 train_dataloader = dict(dataset=dict(data_root=data_root))
+# tools/test.py: the training images themselves, unless you have others
 test_dataloader = dict(dataset=dict(data_root=data_root))
