@@ -254,7 +254,15 @@ def test_ctrl_c_in_a_terminal(tmp_path):
         'OMP_NUM_THREADS': '1',
     }
     command = [sys.executable, str(ROOT / 'tools' / 'train.py'), config, '--work-dir', str(tmp_path / 'w')]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job ignores SIGINT, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         deadline = time.monotonic() + 120
         while not (tmp_path / 'w' / 'last_checkpoint').exists():

@@ -17,6 +17,8 @@ from pathlib import Path
 from environment import ROOT, Environment, InstallError, clean_env, say
 
 MMCV = 'onedl-mmcv'
+# Python 3.10.12, 3.11.4 and later refuse members that leave the folder.
+SAFE_EXTRACTION = {'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}
 GB_PER_COMPILER = 2  # what one file that includes torch's headers takes, at most
 CUDA_PROBE = """
 import subprocess, torch
@@ -151,7 +153,7 @@ class MmcvWheels:
                 self.env.pip('fetching mmcv', 'download', *options, '--dest', scratch, self.requirement)
                 unpacked = Path(scratch) / 'unpacked'
                 with tarfile.open(next(Path(scratch).glob('*.tar.gz'))) as archive:
-                    archive.extractall(unpacked)
+                    archive.extractall(unpacked, **SAFE_EXTRACTION)
                 unpacked.replace(place)
         return next(path for path in place.iterdir() if path.is_dir())
 
