@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,12 @@ def sample_photos(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def fresh_default_scope():
-    """Keeps the scope that a config or a Runner sets from reaching the next test."""
+def clean_process():
+    """Keeps what a config, a Runner or an interrupted tool sets in the process from reaching the next test.
+
+    Ctrl-C works in it and in what it starts, also where the suite is the background job of a shell.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     DefaultScope._instance_dict.clear()
 

@@ -254,15 +254,7 @@ def test_ctrl_c_in_a_terminal(tmp_path):
         'OMP_NUM_THREADS': '1',
     }
     command = [sys.executable, str(ROOT / 'tools' / 'train.py'), config, '--work-dir', str(tmp_path / 'w')]
-    process = subprocess.Popen(
-        command,
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell's background job ignores SIGINT, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 120
         while not (tmp_path / 'w' / 'last_checkpoint').exists():

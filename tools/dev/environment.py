@@ -78,6 +78,7 @@ def wait(process: subprocess.Popen, beat: Callable[[], None]) -> int:
             process.wait(timeout=20)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         raise
 
 
