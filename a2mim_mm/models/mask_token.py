@@ -220,6 +220,9 @@ def _find_layout(shape: tuple[int, ...], channels: int, mask_bhw: Tensor) -> str
     if len(fits) == 1:
         return fits[0]
     problem = f'fits the layouts {", ".join(fits)}: say which by layout=' if fits else 'fits no layout'
+    widths = {shape[-1], shape[1]} if len(shape) == 4 else {shape[-1]}
+    if channels not in widths:
+        problem += f': it is {" or ".join(map(str, sorted(widths)))} channels wide'
     raise ValueError(
         f'feature {shape} with channels={channels} on mask grid {tuple(mask_bhw.shape[1:])} {problem} '
         '(known: (B, C, h, w), (B, h, w, C), (B, n_extra + h * w, C))'
