@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from a2mim_mm.data.sample_photos import export_sample_photos
@@ -37,9 +36,3 @@ def clean_process():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     DefaultScope._instance_dict.clear()
-
-
-@pytest.fixture
-def load_config():
-    """Reads a config by its path below ``configs/``."""
-    return lambda name: Config.fromfile(ROOT / 'configs' / name)

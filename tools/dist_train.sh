@@ -10,21 +10,4 @@ if [ $# -lt 2 ] || ! [[ $2 =~ ^[1-9][0-9]*$ ]]; then
     echo "  GPUS: processes on this machine; NNODES, NODE_RANK, MASTER_ADDR, PORT: for several machines" >&2
     exit 2
 fi
-CONFIG=$1
-GPUS=$2
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
-
-if [ -z "${OMP_NUM_THREADS:-}" ]; then
-    OMP_NUM_THREADS=$(($(nproc) / GPUS))
-    export OMP_NUM_THREADS=$((OMP_NUM_THREADS > 1 ? OMP_NUM_THREADS : 1))
-fi
-export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$OMP_NUM_THREADS}"
-if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then
-    RENDEZVOUS=(--standalone) # takes a free port
-else
-    RENDEZVOUS=(--nnodes "${NNODES:-1}" --node_rank "${NODE_RANK:-0}"
-        --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${PORT:-29500}")
-fi
-exec "${PYTHON:-python}" -m torch.distributed.run "${RENDEZVOUS[@]}" --nproc_per_node "$GPUS" \
-    "$ROOT/tools/train.py" "$CONFIG" --launcher pytorch "${@:3}"
+exec "$(dirname "${BASH_SOURCE[0]}")/dist_run.sh" "$2" train.py "$1" --launcher pytorch "${@:3}"

@@ -203,7 +203,8 @@ def test_all_rectangles_occur_about_equally_often(grid, ratio):
 @pytest.mark.parametrize('extreme', [0.0, 1 - 2**-24])
 def test_extreme_scores_give_a_rectangle(extreme):
     mask = RectangleMask()(torch.full((1, 7, 7), extreme))
-    as_rectangle(mask[0].numpy().astype(bool))
+    _, _, height, width = as_rectangle(mask[0].numpy().astype(bool))
+    assert height * width == 30
 
 
 # ---- D(M) ----------------------------------------------------------------------------------------
