@@ -1,4 +1,4 @@
-"""The method: where to hide, the token, the losses, and the algorithm that joins them."""
+"""The method: where to hide, the token, the losses, and the algorithm that joins them; what detectors add."""
 
 from .a2mim import A2MIM
 from .fill import Fill
@@ -6,7 +6,9 @@ from .frequency_loss import FocalFrequencyLoss, focal_frequency_loss, loss_compo
 from .head import A2MIMHead
 from .mask_token import MaskToken
 from .masking import RandomPatchMask, RectangleMask
+from .necks import ViTPyramid
 from .pixel_loss import FocalL1Loss
+from .shared_stage import ResLayerExtraNorm
 from .vit import A2MIMViT
 
 __all__ = [
@@ -19,6 +21,8 @@ __all__ = [
     'MaskToken',
     'RandomPatchMask',
     'RectangleMask',
+    'ResLayerExtraNorm',
+    'ViTPyramid',
     'focal_frequency_loss',
     'loss_composite',
 ]
