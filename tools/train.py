@@ -1,6 +1,6 @@
 """Train a model: pre-training, classification, detection or segmentation, as the config says.
 
-python tools/train.py CONFIG
+python tools/train.py CONFIG [--pretrained CHECKPOINT]
 tools/dist_train.sh CONFIG GPUS
 """
 
@@ -11,8 +11,8 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from a2mim_mm.engine import StrictLoadHook, install_safe_loader, launch
-from a2mim_mm.engine.cli import check_epoch, load_config, require, run_tool, set_resume, set_work_dir
+from a2mim_mm.engine import StrictLoadHook, install_safe_loader, launch, start_from_pretrained
+from a2mim_mm.engine.cli import check_epoch, load_config, require, run_tool, set_start, set_work_dir
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -28,6 +28,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='continue from a checkpoint; without PATH from the last one in the work dir, if there is one',
     )
     parser.add_argument(
+        '--pretrained',
+        metavar='PATH',
+        help='start from the backbone in a checkpoint, .pth or .safetensors, all of it or not at all; '
+        'with --resume only where there is nothing to resume from',
+    )
+    parser.add_argument(
         '--amp',
         action=argparse.BooleanOptionalAction,
         help="mixed precision on or off (default: the config's amp_dtype on a GPU, float32 on the CPU)",
@@ -41,6 +47,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--device', choices=('cpu', 'cuda'), help=argparse.SUPPRESS)
     parser.add_argument('--local-rank', '--local_rank', help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    if args.pretrained == '':
+        parser.error('--pretrained: the path is empty')
     if args.device == 'cpu' or args.gpus == 0:
         os.environ['CUDA_VISIBLE_DEVICES'] = ''
     if args.local_rank is not None:
@@ -58,13 +66,15 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
         launch.set_precision(cfg, args.amp),
         launch.fit_to_cpu(cfg),
         launch.scale_lr(cfg),
-        set_resume(cfg, args.resume),
+        set_start(cfg, args.resume, args.pretrained),
     ]
     runner = RUNNERS.build(cfg)
     for note in filter(None, notes):
         runner.logger.info(note)
     if cfg.resume:
         runner.register_hook(StrictLoadHook(cfg.load_from, resume=True))
+    elif args.pretrained:
+        start_from_pretrained(runner, args.pretrained)
     check_epoch(runner)
     return runner
 

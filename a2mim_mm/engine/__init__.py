@@ -1,7 +1,8 @@
-"""What surrounds the model while it trains: launching, hooks, and reading checkpoints safely."""
+"""What surrounds the model while it trains: launching, hooks, learning rates, reading checkpoints safely."""
 
 from .checkpoint import CheckpointError, StrictLoadHook, install_safe_loader, load_checkpoint_file
 from .launch import AutocastOptimWrapper
+from .pretrained import start_from_pretrained
 from .reconstruction_hook import ReconstructionHook
 from .reconstruction_loss import ReconstructionLoss
 from .throughput_hook import ThroughputHook
@@ -18,4 +19,5 @@ __all__ = [
     'UnreadableImagesHook',
     'install_safe_loader',
     'load_checkpoint_file',
+    'start_from_pretrained',
 ]

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import NamedTuple
 from urllib.parse import urlparse
 
 import mmengine.runner.checkpoint as mmengine_checkpoint
@@ -141,6 +142,30 @@ def load_strictly(model: torch.nn.Module, state_dict: dict, source: str) -> None
         CheckpointError: If names or shapes differ; names the first few.
     """
     weights = {key.removeprefix('module.'): value for key, value in state_dict.items()}
+    misfit = load_what_fits(model, weights)
+    groups = {
+        'missing in the file': misfit.missing,
+        'unknown to the model': misfit.unexpected,
+        'of another shape': misfit.misshapen,
+    }
+    found = [f'{len(names)} {title} ({first_names(names)})' for title, names in groups.items() if names]
+    if found:
+        raise CheckpointError(
+            f'{source} is the checkpoint of another model than this {type(model).__name__}: '
+            + '; '.join(found)
+        )
+
+
+class Misfit(NamedTuple):
+    """Names that keep a state dict from being that of a model."""
+
+    missing: list[str]
+    unexpected: list[str]
+    misshapen: list[str]
+
+
+def load_what_fits(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> Misfit:
+    """Load weights, and say which do not fit; with ``misshapen`` ones, the model is left partly loaded."""
     misshapen = []
     try:
         keys = model.load_state_dict(weights, strict=False)
@@ -154,26 +179,17 @@ def load_strictly(model: torch.nn.Module, state_dict: dict, source: str) -> None
         unexpected = [key for key in weights if key not in expected]
     # Older BatchNorms were saved without their counter, which nothing reads.
     missing = [key for key in missing if not key.endswith('num_batches_tracked')]
-    groups = {
-        'missing in the file': missing,
-        'unknown to the model': unexpected,
-        'of another shape': misshapen,
-    }
-    found = [f'{len(names)} {title} ({_first(names)})' for title, names in groups.items() if names]
-    if found:
-        raise CheckpointError(
-            f'{source} is the checkpoint of another model than this {type(model).__name__}: '
-            + '; '.join(found)
-        )
+    return Misfit(missing, unexpected, misshapen)
+
+
+def first_names(names: list[str]) -> str:
+    """The first few of a list of names, and how many more there are."""
+    more = len(names) - _NAMES_SHOWN
+    return ', '.join(names[:_NAMES_SHOWN]) + (f', and {more} more' if more > 0 else '')
 
 
 def _initial_lrs(param_groups: list[dict]) -> list[float]:
     return [group.get('initial_lr', group['lr']) for group in param_groups]
-
-
-def _first(names: list[str]) -> str:
-    more = len(names) - _NAMES_SHOWN
-    return ', '.join(names[:_NAMES_SHOWN]) + (f', and {more} more' if more > 0 else '')
 
 
 def _load_for_mmengine(

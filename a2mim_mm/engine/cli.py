@@ -1,8 +1,10 @@
 """What the command-line tools share: reading a config, finding a checkpoint, saying what is wrong."""
 
 import difflib
+import importlib
 import inspect
 import os
+import re
 import signal
 import sys
 import traceback
@@ -24,12 +26,16 @@ _CONFIG_KEYS = (
     'default_scope',
     'efficient_conv_bn_eval',
     'find_unused_parameters',
+    'fresh_params',
     'model_wrapper_cfg',
+    'pretrained_parts',
     'runner_type',
     'sync_bn',
     'tta_model',
     'tta_pipeline',
 )
+# How Python and mmengine name a part of the stack that is not there.
+_NOT_INSTALLED = re.compile(r"(^|')(mmdet|mmseg|mmcv\._ext)\b")
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -73,11 +79,14 @@ def load_config(path: str, options: dict | None = None) -> Config:
 
 
 def require(cfg: Config, names: tuple[str, ...], task: str) -> None:
-    """Check that a config describes what a tool is to do.
+    """Check that a config describes what a tool is to do, and that the library it is for is installed.
 
     Raises:
         ValueError: If a part is missing; names all of them.
+        ModuleNotFoundError: If the config is for mmdet or mmseg, which is not there.
     """
+    if cfg.get('default_scope') in ('mmdet', 'mmseg'):
+        importlib.import_module(cfg.default_scope)
     absent = [name for name in names if cfg.get(name) is None]
     if absent:
         raise ValueError(f'config {cfg.filename} cannot be {task}: it has no {", ".join(absent)}')
@@ -88,37 +97,38 @@ def set_work_dir(cfg: Config, work_dir: str | None) -> None:
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(cfg.filename).stem)
 
 
-def set_resume(cfg: Config, resume: str | None) -> str:
+def set_start(cfg: Config, resume: str | None, pretrained: str | None = None) -> str:
     """Decide where training starts.
 
     Args:
         cfg: Config with ``work_dir``; ``resume`` and ``load_from`` are set.
         resume: Path of a checkpoint; 'auto' for the last one in ``work_dir``, if any; None for what the
             config says.
+        pretrained: Path of a pre-trained backbone, for a training that resumes from nothing.
 
     Returns:
         Where it starts.
 
     Raises:
-        ValueError: If there is no checkpoint at the path, or the last one is gone.
+        ValueError: If there is no checkpoint at the path, or the last one is gone; if ``pretrained`` and the
+            config's ``load_from`` would both fill the model.
     """
     if resume is None and cfg.get('resume', False):
         resume = cfg.get('load_from') or 'auto'
     if resume is None:
         cfg.resume = False
-        return (
-            f'starting from the weights in {cfg.load_from}'
-            if cfg.get('load_from')
-            else 'starting from scratch'
-        )
+        if pretrained and cfg.get('load_from'):
+            raise ValueError(f'--pretrained and load_from={cfg.load_from} exclude each other')
+        source = pretrained or cfg.get('load_from')
+        return f'starting from the weights in {source}' if source else 'starting from scratch'
     path = _last_checkpoint(Path(cfg.work_dir)) if resume == 'auto' else Path(resume).expanduser()
     cfg.resume = path is not None
     if path is None:
-        return f'nothing to resume from in {cfg.work_dir}, ' + set_resume(cfg, None)
+        return f'nothing to resume from in {cfg.work_dir}, ' + set_start(cfg, None, pretrained)
     if not path.is_file():
         raise ValueError(f'cannot resume: there is no checkpoint at {path}')
     cfg.load_from = str(path)
-    return f'resuming from {path}'
+    return f'resuming from {path}' + (f', not starting from {pretrained}' if pretrained else '')
 
 
 def _last_checkpoint(work_dir: Path) -> Path | None:
@@ -172,7 +182,8 @@ def user_message(error: Exception) -> str | None:
 
     These are the user's: what a check of this package, its tools or mmengine's
     registry raises by itself (its last frame is a ``raise``); arguments that a
-    class does not have; files that cannot be opened.
+    class does not have; files that cannot be opened; detection or segmentation
+    where they are not installed.
     """
     frame = traceback.extract_tb(error.__traceback__)[-1]
     path = Path(frame.filename).resolve()
@@ -181,6 +192,11 @@ def user_message(error: Exception) -> str | None:
     raised = (frame.line or '').startswith('raise ')
     misspelt = isinstance(error, TypeError) and 'unexpected keyword argument' in str(error)
     unopened = isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError))
+    if isinstance(error, ModuleNotFoundError) and _NOT_INSTALLED.search(str(error)):
+        return (
+            f'{error}. Detection and segmentation need the whole stack: make install-test, or the lines of '
+            'requirements/tests.txt (never beside the packages called mmdet and mmsegmentation)'
+        )
     if (checked and raised) or misspelt or unopened:
         return str(error.args[0]) if isinstance(error, KeyError) else str(error)
     return None

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -178,6 +179,31 @@ def test_mistakes_end_in_one_message(run, tmp_path, request, extra, options, wor
 def test_missing_config(run):
     assert run(train_tool, 'absent.py') == (1, 'error: there is no config file absent.py\n')
     assert run(test_tool, 'absent.py', 'x.pth') == (1, 'error: there is no config file absent.py\n')
+
+
+def test_missing_detection_is_said(run, tmp_path, monkeypatch):
+    path = tmp_path / 'detector.py'
+    path.write_text("_base_ = 'mmtrack::_base_/default_runtime.py'\n")
+    with pytest.raises(ModuleNotFoundError):  # not of this stack: a bug
+        run(train_tool, path)
+
+    def absent(name):
+        raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+
+    monkeypatch.setattr(cli.importlib, 'import_module', absent)
+    cfg = Config(dict(default_scope='mmseg'))
+    status, message = run(SimpleNamespace(main=lambda argv: cli.require(cfg, (), 'trained')))
+    assert status == 1 and 'mmseg' in message and 'make install-test' in message
+    for name in ('mmdet', 'mmcv._ext'):
+        message = cli.user_message(_raised(ModuleNotFoundError(f'No module named {name!r}', name=name)))
+        assert name in message and 'make install-test' in message
+
+
+def _raised(error):
+    try:
+        raise error
+    except type(error) as caught:
+        return caught
 
 
 def test_bugs_keep_their_traceback(run, tmp_path):
