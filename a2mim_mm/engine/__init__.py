@@ -2,6 +2,7 @@
 
 from .checkpoint import CheckpointError, StrictLoadHook, install_safe_loader, load_checkpoint_file
 from .launch import AutocastOptimWrapper
+from .layer_decay import LayerDecayOptimWrapperConstructor
 from .pretrained import start_from_pretrained
 from .reconstruction_hook import ReconstructionHook
 from .reconstruction_loss import ReconstructionLoss
@@ -11,6 +12,7 @@ from .unreadable_hook import TooManyUnreadableImagesError, UnreadableImagesHook
 __all__ = [
     'AutocastOptimWrapper',
     'CheckpointError',
+    'LayerDecayOptimWrapperConstructor',
     'ReconstructionHook',
     'ReconstructionLoss',
     'StrictLoadHook',
