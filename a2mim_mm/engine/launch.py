@@ -154,7 +154,8 @@ def set_precision(cfg: Config, amp: bool | None = None) -> str:
     """
     wrapper = cfg.optim_wrapper
     kind = wrapper.get('type', 'OptimWrapper')
-    dtype = cfg.get('amp_dtype')
+    detector = cfg.get('default_scope') == 'mmdet'
+    dtype = cfg.get('amp_dtype') or ('float16' if amp and detector else None)
     if dtype not in (None, 'bfloat16', 'float16'):
         raise ValueError(f"amp_dtype must be 'bfloat16' or 'float16', got {dtype!r}")
     known = ('OptimWrapper', 'AmpOptimWrapper', 'a2mim_mm.AutocastOptimWrapper')
@@ -163,6 +164,10 @@ def set_precision(cfg: Config, amp: bool | None = None) -> str:
             raise ValueError(f'--amp and --no-amp need an optim_wrapper.type of {known}, got {kind!r}')
         return f'precision as {kind} has it'
     gpu = torch.cuda.is_available()
+    if detector and amp is not False and (dtype == 'bfloat16' or (amp and not gpu)):
+        raise ValueError(
+            "detectors train in float16 on a GPU, or in float32: mmcv's RoIAlign has no bfloat16"
+        )
     if amp is None and dtype is None and (gpu or kind != 'AmpOptimWrapper'):
         return f'precision as {kind} has it'
     for key in _AMP_KEYS:

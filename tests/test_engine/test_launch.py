@@ -148,6 +148,17 @@ def test_precision_refuses_what_it_cannot_set(cfg):
         launch.set_precision(cfg)
 
 
+def test_detectors_never_train_in_bfloat16(cfg, gpu):
+    cfg.default_scope = 'mmdet'
+    for present, amp, dtype in ((False, True, None), (False, True, 'float16'), (True, None, 'bfloat16')):
+        gpu(present, True)
+        cfg.amp_dtype = dtype
+        with pytest.raises(ValueError, match='RoIAlign has no bfloat16'):
+            launch.set_precision(cfg, amp)
+    cfg.amp_dtype = None
+    assert 'float16 with loss scaling' in launch.set_precision(cfg, amp=True)
+
+
 def test_autocast_wrapper_trains_in_bfloat16_with_float32_weights():
     model = ToyModel()
     images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
