@@ -1,0 +1,57 @@
+# A2MIM with ResNet-18 on photos of nuclei and of clothes, 96 pixels: a pre-training of minutes on a CPU.
+_base_ = [
+    '../_base_/models/a2mim_resnet50.py',
+    '../_base_/datasets/imagenet_mim.py',
+    '../_base_/schedules/adamw_cosine.py',
+    '../_base_/default_runtime.py',
+]
+
+data_root = 'data/pretraining_photos'
+image_size = 96
+mask_patch_size = 16
+
+model = dict(
+    backbone=dict(depth=18),
+    neck=dict(in_channels=512),
+    mask=dict(patch_size=mask_patch_size),
+    mask_token=dict(channels=256),
+)
+pipeline = [
+    dict(type='a2mim_mm.LoadImage'),
+    dict(
+        type='RandomResizedCrop',
+        scale=image_size,
+        crop_ratio_range=(0.2, 1.0),  # down to about 100 pixels of a photo, where a nucleus is seen
+        backend='cv2',
+        interpolation='bicubic',
+    ),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='a2mim_mm.MaskScores', patch_size=mask_patch_size),
+    dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable')),
+]
+train_dataloader = dict(
+    batch_size=32, num_workers=1, pin_memory=False, dataset=dict(data_root=data_root, pipeline=pipeline)
+)
+test_dataloader = dict(batch_size=32, num_workers=1, dataset=dict(data_root=data_root, pipeline=pipeline))
+
+optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=5.0))
+auto_scale_lr = dict(base_batch_size=32)
+train_cfg = dict(max_epochs=12)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=11,
+        eta_min=1e-5,
+        by_epoch=True,
+        begin=1,
+        end=12,
+        convert_to_iter_based=True,
+    ),
+]
+default_hooks = dict(logger=dict(interval=20))
+custom_hooks = [
+    dict(type='a2mim_mm.ThroughputHook'),
+    dict(type='a2mim_mm.UnreadableImagesHook'),
+    dict(type='a2mim_mm.ReconstructionHook', interval=1),
+]

@@ -1,0 +1,47 @@
+# A2MIM with a tiny ViT, patches of 8, on photos of nuclei and of clothes: a pre-training of minutes on a CPU.
+_base_ = './pretrain_resnet18.py'
+
+image_size = 64
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='a2mim_mm.A2MIMViT',
+        arch=dict(embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768),
+        img_size=image_size,
+        patch_size=8,
+        out_type='featmap',
+        rel_pos_bias='layer',
+    ),
+    neck=dict(in_channels=192, encoder_stride=8),
+    mask_token=dict(site='layers.2', channels=192),
+)
+pipeline = [
+    dict(type='a2mim_mm.LoadImage'),
+    dict(
+        type='RandomResizedCrop',
+        scale=image_size,
+        crop_ratio_range=(0.1, 1.0),
+        backend='cv2',
+        interpolation='bicubic',
+    ),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='a2mim_mm.MaskScores', patch_size=16),
+    dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable')),
+]
+train_dataloader = dict(dataset=dict(pipeline=pipeline))
+test_dataloader = dict(dataset=dict(pipeline=pipeline))
+
+train_cfg = dict(max_epochs=24)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=23,
+        eta_min=1e-5,
+        by_epoch=True,
+        begin=1,
+        end=24,
+        convert_to_iter_based=True,
+    ),
+]
