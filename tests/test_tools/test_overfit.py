@@ -83,7 +83,7 @@ def test_detector(tmp_path, monkeypatch):
         classes=tuple(voc_photo.CLASSES.values()),
         image_size=(320, 240),
     )
-    epochs = 220
+    epochs = 300
     metrics = overfit(
         tmp_path,
         config,
