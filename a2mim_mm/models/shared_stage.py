@@ -2,7 +2,7 @@
 
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
-from mmpretrain.models.backbones.resnet import ResLayer, ResNet
+from mmpretrain.models.backbones.resnet import ResLayer, ResNet, get_expansion
 from torch import Tensor
 
 from a2mim_mm.registry import MODELS
@@ -20,6 +20,9 @@ class ResLayerExtraNorm(BaseModule):
         norm_cfg: Norms of the stage and the extra one.
         style: ``'pytorch'``: the 3 x 3 convolution has the stride; ``'caffe'``: the first 1 x 1.
         init_cfg: Of mmengine's ``BaseModule``; by default as mmpretrain's ResNet.
+
+    Raises:
+        ValueError: If there is no ResNet of that depth.
     """
 
     def __init__(
@@ -40,7 +43,7 @@ class ResLayerExtraNorm(BaseModule):
             raise ValueError(f'depth is {depth!r}; allowed: {sorted(ResNet.arch_settings)}')
         norm_cfg = norm_cfg or dict(type='BN')
         block, (*_, num_blocks) = ResNet.arch_settings[depth]
-        expansion = 4 if depth >= 50 else 1
+        expansion = get_expansion(block)
         self.layer4 = ResLayer(
             block,
             num_blocks,
