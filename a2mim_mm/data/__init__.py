@@ -1,13 +1,16 @@
-"""Images for pre-training: folders, decoding, and randomness that belongs to the sample."""
+"""Images: folders, with and without labels, decoding, and randomness that belongs to the sample."""
 
 from .dataset import UnlabelledImages
 from .decoding import UnreadableImageError, decode_image
+from .labelled import LabelledImages
 from .randomness import SampleKey, seeded
-from .sampler import KeyedSampler
+from .sampler import KeyedRepeatAugSampler, KeyedSampler
 from .transforms import LoadImage, MaskScores
 
 __all__ = [
+    'KeyedRepeatAugSampler',
     'KeyedSampler',
+    'LabelledImages',
     'LoadImage',
     'MaskScores',
     'SampleKey',

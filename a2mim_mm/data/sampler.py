@@ -1,8 +1,9 @@
-"""The sampler that tells the data set which epoch it is."""
+"""Samplers that tell the data set which epoch it is."""
 
 from collections.abc import Iterator
 
 from mmengine.dataset import DefaultSampler
+from mmpretrain.datasets.samplers import RepeatAugSampler
 
 from a2mim_mm.registry import DATA_SAMPLERS
 
@@ -22,3 +23,18 @@ class KeyedSampler(DefaultSampler):
         """Keys of this rank's samples in this epoch."""
         seed, epoch = self.seed, self.epoch
         return (SampleKey(seed, epoch, index) for index in super().__iter__())
+
+
+@DATA_SAMPLERS.register_module()
+class KeyedRepeatAugSampler(RepeatAugSampler):
+    """mmpretrain's ``RepeatAugSampler`` (repeated augmentation); each copy of an image has its own key.
+
+    An epoch visits a third of the images, each in three versions, which go to neighbouring ranks. The
+    versions differ in the seed of their :class:`SampleKey`.
+    """
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        """Keys of this rank's samples in this epoch."""
+        for position, index in enumerate(super().__iter__()):
+            version = (position * self.world_size + self.rank) % self.num_repeats
+            yield SampleKey(self.num_repeats * self.seed + version, self.epoch, index)

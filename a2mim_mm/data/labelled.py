@@ -1,0 +1,42 @@
+"""A folder of images with a sub-folder for each class."""
+
+import os
+
+from a2mim_mm.registry import DATASETS
+
+from .dataset import UnlabelledImages
+
+
+@DATASETS.register_module()
+class LabelledImages(UnlabelledImages):
+    """Images in one folder a class, as ImageNet and torchvision's ``ImageFolder`` have them.
+
+    A class is a folder directly below ``data_root`` that holds an image, at any depth; classes are numbered
+    in the order of their names. Everything else is as in :class:`UnlabelledImages`: damaged images are
+    replaced (by one of any class, with its own label), and the pipeline's randomness follows from the key.
+
+    The images are sorted by class, so ``indices=list(range(0, N, 10))`` is a tenth of every class.
+
+    Args:
+        **kwargs: Of :class:`UnlabelledImages`.
+
+    Raises:
+        ValueError: If an image lies directly in ``data_root``.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        """``dict(img_path=..., gt_label=...)`` for all images; sets ``metainfo['classes']``."""
+        infos = super().load_data_list()
+        names = [self._class_of(info['img_path']) for info in infos]
+        classes = sorted(set(names))
+        self._metainfo['classes'] = tuple(classes)
+        labels = {name: label for label, name in enumerate(classes)}
+        return [dict(info, gt_label=labels[name]) for info, name in zip(infos, names, strict=True)]
+
+    def _class_of(self, path: str) -> str:
+        name, _, rest = os.path.relpath(path, self.data_root).partition(os.sep)
+        if not rest:
+            raise ValueError(
+                f'{path} lies in no folder of a class: {self.data_root!r} must hold one folder for each class'
+            )
+        return name
