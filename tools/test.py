@@ -5,7 +5,6 @@ tools/dist_test.sh CONFIG CHECKPOINT GPUS
 """
 
 import argparse
-import json
 import os
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from mmengine.config import DictAction
 from mmengine.registry import RUNNERS
 
 from a2mim_mm.engine import StrictLoadHook, install_safe_loader, launch
-from a2mim_mm.engine.cli import load_config, require, run_tool, set_work_dir
+from a2mim_mm.engine.cli import load_config, require, run_tool, set_work_dir, write_json
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -60,14 +59,6 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             {name: value if isinstance(value, str) else float(value) for name, value in metrics.items()},
         )
     return metrics
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f'.{path.name}.part')
-    draft.write_text(json.dumps(content, indent=2) + '\n')
-    draft.replace(path)
 
 
 if __name__ == '__main__':

@@ -1,9 +1,10 @@
 """What surrounds the model while it trains: launching, hooks, learning rates, reading checkpoints safely."""
 
 from .checkpoint import CheckpointError, StrictLoadHook, install_safe_loader, load_checkpoint_file
+from .classes_hook import ClassesHook
 from .launch import AutocastOptimWrapper
 from .layer_decay import LayerDecayOptimWrapperConstructor
-from .pretrained import start_from_pretrained
+from .pretrained import load_pretrained, start_from_pretrained
 from .reconstruction_hook import ReconstructionHook
 from .reconstruction_loss import ReconstructionLoss
 from .throughput_hook import ThroughputHook
@@ -12,6 +13,7 @@ from .unreadable_hook import TooManyUnreadableImagesError, UnreadableImagesHook
 __all__ = [
     'AutocastOptimWrapper',
     'CheckpointError',
+    'ClassesHook',
     'LayerDecayOptimWrapperConstructor',
     'ReconstructionHook',
     'ReconstructionLoss',
@@ -21,5 +23,6 @@ __all__ = [
     'UnreadableImagesHook',
     'install_safe_loader',
     'load_checkpoint_file',
+    'load_pretrained',
     'start_from_pretrained',
 ]

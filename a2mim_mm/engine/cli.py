@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import inspect
+import json
 import os
 import re
 import signal
@@ -30,6 +31,7 @@ _CONFIG_KEYS = (
     'model_wrapper_cfg',
     'pretrained_parts',
     'runner_type',
+    'start',
     'sync_bn',
     'tta_model',
     'tta_pipeline',
@@ -111,7 +113,7 @@ def set_start(cfg: Config, resume: str | None, pretrained: str | None = None) ->
 
     Raises:
         ValueError: If there is no checkpoint at the path, or the last one is gone; if ``pretrained`` and the
-            config's ``load_from`` would both fill the model.
+            config's ``load_from`` would both fill the model; if ``start`` in the config asks for another.
     """
     if resume is None and cfg.get('resume', False):
         resume = cfg.get('load_from') or 'auto'
@@ -120,6 +122,7 @@ def set_start(cfg: Config, resume: str | None, pretrained: str | None = None) ->
         if pretrained and cfg.get('load_from'):
             raise ValueError(f'--pretrained and load_from={cfg.load_from} exclude each other')
         source = pretrained or cfg.get('load_from')
+        _check_start(cfg, source)
         return f'starting from the weights in {source}' if source else 'starting from scratch'
     path = _last_checkpoint(Path(cfg.work_dir)) if resume == 'auto' else Path(resume).expanduser()
     cfg.resume = path is not None
@@ -129,6 +132,20 @@ def set_start(cfg: Config, resume: str | None, pretrained: str | None = None) ->
         raise ValueError(f'cannot resume: there is no checkpoint at {path}')
     cfg.load_from = str(path)
     return f'resuming from {path}' + (f', not starting from {pretrained}' if pretrained else '')
+
+
+def _check_start(cfg: Config, source: str | None) -> None:
+    """Hold a training to its config's ``start``, all in which a recipe's twin from scratch differs."""
+    start = cfg.get('start')
+    if start not in (None, 'pretrained', 'scratch'):
+        raise ValueError(f"start must be 'pretrained' or 'scratch', got {start!r}")
+    if start == 'pretrained' and not source:
+        raise ValueError(
+            f'config {cfg.filename} starts from a pre-trained backbone: give --pretrained CHECKPOINT. '
+            '--cfg-options start=scratch trains by the same recipe from a random start'
+        )
+    if start == 'scratch' and source:
+        raise ValueError(f"config {cfg.filename} has start='scratch', but is to start from {source}")
 
 
 def _last_checkpoint(work_dir: Path) -> Path | None:
@@ -160,6 +177,14 @@ def check_epoch(runner: Runner) -> None:
             'train_dataloader.drop_last drops what is left over: set a smaller train_dataloader.batch_size '
             'or more train_dataloader.dataset.repeats'
         )
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file so that a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f'.{path.name}.part')
+    draft.write_text(json.dumps(content, indent=2) + '\n')
+    draft.replace(path)
 
 
 def run_tool(main: Callable[[], None]) -> None:

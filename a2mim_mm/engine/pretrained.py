@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -138,13 +139,17 @@ def start_from_pretrained(runner: Runner, path: str | Path) -> None:
     Raises:
         CheckpointError: At once, if the checkpoint does not fill the backbone.
     """
-    pretrained = read_pretrained(
-        path,
-        parts=_as_tuple(runner.cfg.get('pretrained_parts', (BACKBONE,))),
-        fresh_params=_as_tuple(runner.cfg.get('fresh_params', ())),
-    )
+    pretrained = _read_as_configured(path, runner.cfg)
     runner.logger.info(pretrained.load_into(_unwrap(runner.model)))
     runner.register_hook(PretrainedHook(pretrained))
+
+
+def load_pretrained(model: nn.Module, path: str | Path, cfg: Config) -> str:
+    """Fill a model's backbone with ``pretrained_parts`` and ``fresh_params`` of its config.
+
+    Returns and raises as :meth:`PretrainedWeights.load_into`.
+    """
+    return _read_as_configured(path, cfg).load_into(model)
 
 
 def read_pretrained(path: str | Path, **kwargs) -> PretrainedWeights:
@@ -178,6 +183,14 @@ def read_pretrained(path: str | Path, **kwargs) -> PretrainedWeights:
     inside = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     outside = tuple(key for key in tensors if not key.startswith(prefix)) if inside else ()
     return PretrainedWeights(str(path), inside or tensors, outside, **kwargs)
+
+
+def _read_as_configured(path: str | Path, cfg: Config) -> PretrainedWeights:
+    return read_pretrained(
+        path,
+        parts=_as_tuple(cfg.get('pretrained_parts', (BACKBONE,))),
+        fresh_params=_as_tuple(cfg.get('fresh_params', ())),
+    )
 
 
 def _as_tuple(names: object) -> object:
