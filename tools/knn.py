@@ -1,0 +1,116 @@
+"""Classify test images by the nearest training images in feature space: a check that needs no training.
+
+python tools/knn.py configs/classification/r50_a2mim_linear-100e.py --pretrained CHECKPOINT
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmpretrain.evaluation import Accuracy
+from rich.progress import track
+from torch import Tensor, nn
+
+from a2mim_mm.analysis import knn_scores
+from a2mim_mm.engine import install_safe_loader, load_pretrained
+from a2mim_mm.engine.cli import load_config, require, run_tool, write_json
+from a2mim_mm.engine.launch import fit_to_cpu
+from a2mim_mm.registry import MODELS
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description='Classify by nearest neighbours of frozen features.')
+    parser.add_argument(
+        'config', help='config of a classifier, best of a linear probe: backbone, neck and data'
+    )
+    parser.add_argument(
+        '--pretrained',
+        metavar='PATH',
+        help='checkpoint with the backbone, .pth or .safetensors (default: a random start)',
+    )
+    parser.add_argument('--k', type=int, default=20, help='number of neighbours (default: 20)')
+    parser.add_argument(
+        '--temperature',
+        type=float,
+        default=0.07,
+        help='of the votes; smaller: the nearest count more (default: 0.07)',
+    )
+    parser.add_argument('--seed', type=int, default=0, help='seed of a random start (default: 0)')
+    parser.add_argument('--out', type=Path, metavar='METRICS.json', help='write the result to a file as well')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='values to overwrite'
+    )
+    return parser.parse_args(argv)
+
+
+def build_model(cfg: Config, pretrained: str | None, seed: int) -> nn.Module:
+    """The classifier in evaluation mode, its backbone from the checkpoint, or random.
+
+    Raises:
+        ValueError: If the checkpoint does not fill the backbone.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    torch.manual_seed(seed)
+    model_cfg = cfg.model.copy()
+    model_cfg.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    model = MODELS.build(model_cfg)
+    if pretrained is None:
+        model.init_weights()
+    else:
+        print(load_pretrained(model, pretrained, cfg))
+    model.to('cuda' if torch.cuda.is_available() else 'cpu')
+    model.eval()
+    return model
+
+
+@torch.no_grad()
+def extract(model: nn.Module, loader_cfg: dict, title: str) -> tuple[Tensor, Tensor]:
+    """Features (n, d), as the neck gives them, and classes (n,) of a data set.
+
+    Raises:
+        ValueError: If the features of an image are no vector.
+    """
+    features, labels = [], []
+    for batch in track(Runner.build_dataloader(loader_cfg), description=title):
+        batch = model.data_preprocessor(batch, training=False)
+        feature_bd = model.extract_feat(batch['inputs'])[-1]
+        if feature_bd.ndim != 2:
+            raise ValueError(
+                f'features are of shape {tuple(feature_bd.shape)}, not (images, width): the config needs a '
+                'neck, such as GlobalAveragePooling'
+            )
+        features.append(feature_bd)
+        labels += [sample.gt_label for sample in batch['data_samples']]
+    return torch.cat(features), torch.cat(labels)
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """Classify; returns top-1 and top-5 accuracy in percent."""
+    args = parse_args(argv)
+    install_safe_loader()
+    cfg = load_config(args.config, args.cfg_options)
+    require(cfg, ('model', 'train_dataloader', 'test_dataloader'), 'searched for neighbours')
+    fit_to_cpu(cfg)
+    model = build_model(cfg, args.pretrained, args.seed)
+    test = cfg.test_dataloader
+    bank = test.copy()  # the training images as the test images are seen: no random crop, in order
+    bank.dataset = {**cfg.train_dataloader.dataset, 'pipeline': test.dataset.pipeline}
+    bank_nd, labels_n = extract(model, bank, 'training images')
+    query_md, labels_m = extract(model, test, 'test images')
+    num_classes = model.head.num_classes
+    scores_mc = knn_scores(bank_nd, labels_n, query_md, num_classes, args.k, args.temperature)
+    topk = (1, 5) if num_classes >= 5 else (1,)
+    accuracy = Accuracy.calculate(scores_mc, labels_m, topk=topk)
+    metrics = {f'accuracy/top{top}': value[0].item() for top, value in zip(topk, accuracy, strict=True)}
+    print(f'{args.k} of {len(bank_nd)} neighbours, {len(query_md)} test images:', metrics)
+    if args.out is not None:
+        write_json(args.out, metrics)
+    return metrics
+
+
+if __name__ == '__main__':
+    run_tool(main)
