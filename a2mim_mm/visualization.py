@@ -87,6 +87,15 @@ def list_images(images: str | Path | Sequence[str | Path]) -> list[Path]:
     return paths
 
 
+def training_size(pipeline: Sequence[dict]) -> tuple[int, int] | None:
+    """Height and width of the crop of a training pipeline; None if it has no RandomResizedCrop."""
+    for step in pipeline:
+        if step['type'].endswith('RandomResizedCrop'):
+            scale = step['scale']
+            return (scale, scale) if isinstance(scale, int) else tuple(scale[::-1])
+    return None
+
+
 def read_image(path: Path, size_hw: tuple[int, int]) -> Tensor:
     """An image file as the network's input size: scaled to cover it, then cropped at the centre.
 

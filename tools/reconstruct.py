@@ -17,7 +17,7 @@ from a2mim_mm.engine.cli import load_config, require, run_tool
 from a2mim_mm.engine.launch import fit_to_cpu
 from a2mim_mm.models import A2MIM
 from a2mim_mm.registry import MODELS
-from a2mim_mm.visualization import draw_grid, list_images, read_image, write_png
+from a2mim_mm.visualization import draw_grid, list_images, read_image, training_size, write_png
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -66,17 +66,17 @@ def build_model(cfg: Config, checkpoint: str) -> A2MIM:
 
 
 def input_size(cfg: Config) -> tuple[int, int]:
-    """Height and width that the config trains at: the crop of its training pipeline.
+    """Height and width that the config trains at.
 
     Raises:
         ValueError: If the pipeline has no RandomResizedCrop.
     """
-    for step in cfg.train_dataloader.dataset.pipeline:
-        if step.type.endswith('RandomResizedCrop'):
-            return (step.scale, step.scale) if isinstance(step.scale, int) else tuple(step.scale[::-1])
-    raise ValueError(
-        f'config {cfg.filename} has no RandomResizedCrop in its training pipeline to tell the input size'
-    )
+    size_hw = training_size(cfg.train_dataloader.dataset.pipeline)
+    if size_hw is None:
+        raise ValueError(
+            f'config {cfg.filename} has no RandomResizedCrop in its training pipeline to tell the input size'
+        )
+    return size_hw
 
 
 def draw(model: A2MIM, img_b3hw: Tensor, seed: int, use_token: bool) -> dict[str, Tensor]:

@@ -1,5 +1,8 @@
 """A2MIM: mask -> fill -> encode -> decode -> loss (Li et al., arXiv 2205.13943, Figure 4)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
@@ -139,13 +142,8 @@ class A2MIM(BaseSelfSupervisor):
         mask_b1hw = resize_mask(mask_bhw, images.shape[2:])[:, None]
         mean, std = self._mean_std()
         img_b3hw = (images * 255 - mean) / std
-        training = [module for module in self.modules() if module.training]
-        self.eval()
-        try:
+        with evaluating(self):
             pred_b3hw = self._reconstruct(img_b3hw, mask_bhw, mask_b1hw, use_token).float()
-        finally:
-            for module in training:
-                module.training = True
         prediction = ((pred_b3hw * std + mean) / 255).clamp(0, 1)
         filled = ((self.fill(img_b3hw, mask_b1hw) * std + mean) / 255).clamp(0, 1)
         hidden = mask_b1hw.bool()
@@ -199,6 +197,18 @@ class A2MIM(BaseSelfSupervisor):
         """Mean and std per channel, in 0..255, of the normalisation."""
         preprocessor = self.data_preprocessor
         return (preprocessor.mean, preprocessor.std) if preprocessor._enable_normalize else (0.0, 1.0)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards for each module the mode that it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _images(inputs: Tensor | list[Tensor]) -> Tensor:

@@ -1,0 +1,199 @@
+"""A2MIM in three lines of Python, for those who want neither config nor Runner.
+
+    from a2mim_mm.apis import extract_features, load_backbone
+    backbone = load_backbone('work_dirs/a2mim_vit-s/epoch_300.pth')
+    features = extract_features(backbone, ['photo.jpg'], layers=['layers.4', 'layers.11'])
+
+    from a2mim_mm.apis import load_model, reconstruct
+    model = load_model('work_dirs/a2mim_vit-s/epoch_300.pth')
+    pictures = reconstruct(model, ['photo.jpg'])
+
+Images are files, a folder of them, or a tensor; files are resized to the size of the training, and all are
+normalised and moved to the model's device on the way. Checkpoints are data: nothing in them is run.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+from a2mim_mm.engine.checkpoint import CheckpointError, load_checkpoint_file, load_strictly
+from a2mim_mm.engine.pretrained import BACKBONE, read_pretrained
+from a2mim_mm.engine.saved_config import build_network, read_saved_config
+from a2mim_mm.models.a2mim import A2MIM, evaluating
+from a2mim_mm.registry import MODELS
+from a2mim_mm.visualization import list_images, read_image, training_size
+
+Images = Tensor | str | Path | Sequence[str | Path]
+
+# Where a checkpoint does not say: ImageNet's, as in all configs of this package. RGB in 0..1.
+_DEFAULT_CFG = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), input_size=(3, 224, 224))
+
+
+def load_backbone(path: str | Path, backbone: dict | None = None) -> nn.Module:
+    """The backbone in a checkpoint, in evaluation mode, on the CPU.
+
+    Args:
+        path: Checkpoint of a training of this package (pre-training or later), or a plain state dict of a
+            backbone; ``.pth`` or ``.safetensors``.
+        backbone: Config of the backbone, such as ``dict(type='ResNet', depth=50)`` (types of mmpretrain, and
+            of others with their prefix). By default as the checkpoint itself says.
+
+    Returns:
+        The backbone, all of it from the file. Its attribute ``pretrained_cfg`` holds, as timm's models have
+        it, ``mean`` and ``std`` (RGB, of images in 0..1) and ``input_size`` (3, H, W).
+
+    Raises:
+        CheckpointError: If the file cannot be read, says nothing of its network, or does not fill it.
+    """
+    saved = {}
+    if backbone is None:
+        saved = read_saved_config(load_checkpoint_file(path), str(path))
+        if not isinstance(saved['model'].get(BACKBONE), dict):
+            raise CheckpointError(f'the model in {path} has no backbone')
+        network = build_network(saved['model'][BACKBONE], str(path))
+    else:
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            network = MODELS.build(backbone)
+    read_pretrained(path).load_into(nn.ModuleDict({BACKBONE: network}))
+    return _ready(network, saved)
+
+
+def load_model(path: str | Path) -> A2MIM:
+    """The whole model of a pre-training, with decoder and mask token, in evaluation mode, on the CPU.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or is no checkpoint of an A2MIM pre-training.
+    """
+    checkpoint = load_checkpoint_file(path)
+    saved = read_saved_config(checkpoint, str(path))
+    if saved['model'].get('type') != 'a2mim_mm.A2MIM':
+        raise CheckpointError(
+            f'{path} holds a {saved["model"].get("type")}: only an A2MIM pre-training reconstructs images'
+        )
+    model = build_network({'data_preprocessor': saved.get('data_preprocessor'), **saved['model']}, str(path))
+    load_strictly(model, checkpoint.get('state_dict', checkpoint), str(path))
+    return _ready(model, saved)
+
+
+def extract_features(
+    backbone: nn.Module, images: Images, layers: Sequence[str] = (), batch_size: int = 32
+) -> tuple[Tensor, ...]:
+    """Features of images, in evaluation mode and without gradients.
+
+    Args:
+        backbone: What :func:`load_backbone` gives, or any network; its ``pretrained_cfg`` tells mean, std and
+            input size, ImageNet's and 224 where it has none.
+        images: Image files or a folder of them, which are resized and cropped at the centre to the input
+            size; or RGB images (B, 3, H, W), float in 0..1, which keep theirs.
+        layers: Names of sub-modules, such as ``layers.7`` or ``layer3``; of each the output is a feature.
+        batch_size: Number of images that go through the network at once.
+
+    Returns:
+        A feature for each of ``layers``, as the sub-module gives it, on the CPU: (B, C, h, w) of a stage of a
+        CNN, (B, 1 + h * w, C) of a layer of a ViT, cls token first. Without ``layers`` the backbone's own
+        outputs.
+
+    Raises:
+        ValueError: If there is no sub-module of a name, or the images are not float in 0..1.
+        TypeError: If the output of a sub-module is no tensor, or it is not run.
+        FileNotFoundError: If an image does not exist.
+    """
+    known = dict(backbone.named_modules())
+    unknown = [name for name in layers if name not in known]
+    if unknown:
+        raise ValueError(f'layers: this {type(backbone).__name__} has no {", ".join(unknown)}')
+    outputs = [
+        _forward(backbone, layers, _normalise(backbone, batch))
+        for batch in _batches(images, _config_of(backbone)['input_size'][1:], batch_size)
+    ]
+    return tuple(torch.cat(column) for column in zip(*outputs, strict=True))
+
+
+def reconstruct(model: A2MIM, images: Images, seed: int = 0) -> dict[str, Tensor]:
+    """What a pre-trained model predicts where an image is hidden.
+
+    Args:
+        model: What :func:`load_model` gives.
+        images: As for :func:`extract_features`.
+        seed: Seed of the masks.
+
+    Returns:
+        As :meth:`A2MIM.reconstruct`: ``original``, ``masked``, ``prediction`` and ``composite``, RGB images
+        (B, 3, H, W) in 0..1.
+
+    Raises:
+        ValueError: If the images are not float in 0..1, or of a size that the mask patch does not divide.
+        FileNotFoundError: If an image does not exist.
+    """
+    batch = torch.cat([*_batches(images, _config_of(model)['input_size'][1:], batch_size=1)])
+    generator = torch.Generator().manual_seed(seed)
+    return model.reconstruct(batch.to(next(model.parameters()).device), generator=generator)
+
+
+def _ready(model: nn.Module, saved: dict) -> nn.Module:
+    """The model in evaluation mode, with what its training says of images."""
+    preprocessor = saved.get('data_preprocessor') or {}
+    size_hw = training_size(saved.get('train_dataloader', {}).get('dataset', {}).get('pipeline', ()))
+    config = dict(_DEFAULT_CFG)
+    if preprocessor.get('mean') and preprocessor.get('std'):
+        config.update({key: tuple(value / 255 for value in preprocessor[key]) for key in ('mean', 'std')})
+    if size_hw:
+        config['input_size'] = (3, *size_hw)
+    model.pretrained_cfg = config
+    model.eval()
+    return model
+
+
+def _config_of(model: nn.Module) -> dict:
+    return getattr(model, 'pretrained_cfg', _DEFAULT_CFG)
+
+
+def _batches(images: Images, size_hw: tuple[int, int], batch_size: int) -> Iterator[Tensor]:
+    """RGB images (b, 3, H, W) in 0..1, ``batch_size`` of them at a time."""
+    if isinstance(images, Tensor):
+        if images.ndim != 4 or not images.is_floating_point() or images.min() < 0 or images.max() > 1:
+            raise ValueError(
+                f'images must be RGB (B, 3, H, W), float in 0..1, got {images.dtype} {tuple(images.shape)}'
+            )
+        yield from images.split(batch_size)
+        return
+    paths = list_images(images)
+    for start in range(0, len(paths), batch_size):
+        yield torch.stack([read_image(path, size_hw) for path in paths[start : start + batch_size]])
+
+
+def _normalise(model: nn.Module, img_b3hw: Tensor) -> Tensor:
+    config, img_b3hw = _config_of(model), img_b3hw.to(next(model.parameters()).device)
+    mean, std = (img_b3hw.new_tensor(config[key])[:, None, None] for key in ('mean', 'std'))
+    return (img_b3hw - mean) / std
+
+
+@torch.no_grad()
+def _forward(backbone: nn.Module, layers: Sequence[str], img_b3hw: Tensor) -> tuple[Tensor, ...]:
+    """Outputs of the layers, or of the backbone where there are none, on the CPU."""
+    outputs = {}
+    hooks = [
+        backbone.get_submodule(name).register_forward_hook(
+            lambda module, args, output, name=name: outputs.__setitem__(name, output)
+        )
+        for name in layers
+    ]
+    try:
+        with evaluating(backbone):
+            own = backbone(img_b3hw)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not layers:
+        return tuple(output.cpu() for output in (own if isinstance(own, (tuple, list)) else (own,)))
+    for name in layers:
+        if not isinstance(outputs.get(name), Tensor):
+            raise TypeError(
+                f'layers: the output of {name} is a {type(outputs[name]).__name__}, no tensor'
+                if name in outputs
+                else f'layers: {name} takes no part in the forward pass'
+            )
+    return tuple(outputs[name].cpu() for name in layers)

@@ -1,0 +1,137 @@
+"""The config inside a checkpoint, read as data: its text is parsed, never run, and builds networks only.
+
+mmengine saves the config of a training as Python source. Executing it, or importing what its types name,
+would let a checkpoint run code; so only literals and ``dict(...)`` are read, and only registered classes of
+network parts are built.
+"""
+
+import ast
+from collections.abc import Iterable
+
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
+from torch import nn
+
+from a2mim_mm.registry import MODELS
+
+from .checkpoint import CheckpointError
+
+_SECTIONS = ('model', 'data_preprocessor', 'train_dataloader')
+_REGISTRIES = {
+    '': (MMPRETRAIN_MODELS, MMENGINE_MODELS),
+    'mmengine': (MMENGINE_MODELS,),
+    'mmpretrain': (MMPRETRAIN_MODELS,),
+    'a2mim_mm': (MODELS,),
+}
+# Where classes must come from: what is registered besides reads files or talks to hubs while it is built.
+_NETWORKS = (
+    'torch.nn.',
+    'mmcv.cnn.',
+    'mmpretrain.models.backbones.',
+    'mmpretrain.models.necks.',
+    'mmpretrain.models.losses.',
+    'mmpretrain.models.utils.',
+    'a2mim_mm.models.',
+)
+# Where else weights would come from: here all of them come from the checkpoint.
+_OTHER_WEIGHTS = ('init_cfg', 'pretrained', 'checkpoint_path')
+
+
+def read_saved_config(checkpoint: dict, source: str) -> dict:
+    """The sections ``model``, ``data_preprocessor`` and ``train_dataloader`` of a checkpoint's config.
+
+    Args:
+        checkpoint: What the file holds.
+        source: Where it comes from, for messages.
+
+    Returns:
+        Those of the sections that there are, without entries that name other weights.
+
+    Raises:
+        CheckpointError: If there is no config with a model, or it is more than values and ``dict(...)``.
+    """
+    meta = checkpoint.get('meta')
+    text = meta.get('cfg') if isinstance(meta, dict) else None
+    if not isinstance(text, str):
+        raise CheckpointError(
+            f'{source} does not say how its network is built, as checkpoints of a training do: give the '
+            "backbone, such as backbone=dict(type='ResNet', depth=50)"
+        )
+    try:
+        statements = ast.parse(text).body
+        sections = {
+            statement.targets[0].id: _value(statement.value)
+            for statement in statements
+            if isinstance(statement, ast.Assign)
+            and isinstance(statement.targets[0], ast.Name)
+            and statement.targets[0].id in _SECTIONS
+        }
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise CheckpointError(f'the config in {source} cannot be read as data: {error}') from error
+    if not isinstance(sections.get('model'), dict):
+        raise CheckpointError(f'the config in {source} has no model')
+    return sections
+
+
+def build_network(cfg: dict, source: str) -> nn.Module:
+    """Build a network, its weights random, from a config that is not trusted.
+
+    Raises:
+        CheckpointError: If it names a class that is not registered, or is no part of a network, or its
+            arguments are wrong.
+    """
+    _check_types(cfg, source)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        try:
+            return MODELS.build(cfg)
+        except (TypeError, ValueError, KeyError, AssertionError) as error:
+            raise CheckpointError(f'the network in {source} cannot be built: {error}') from error
+
+
+def _value(node: ast.expr) -> object:
+    """The value of an expression of literals and ``dict(...)``.
+
+    Raises:
+        ValueError: If it is anything else; names it.
+    """
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == 'dict'
+        and not node.args
+    ):
+        return _dict((keyword.arg, _value(keyword.value)) for keyword in node.keywords)
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        return _dict(
+            (ast.literal_eval(key), _value(value)) for key, value in zip(node.keys, node.values, strict=True)
+        )
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value(item) for item in node.elts]
+    return ast.literal_eval(node)
+
+
+def _dict(items: Iterable[tuple[object, object]]) -> dict:
+    return {key: value for key, value in items if key not in _OTHER_WEIGHTS}
+
+
+def _check_types(cfg: object, source: str) -> None:
+    values = cfg.values() if isinstance(cfg, dict) else cfg if isinstance(cfg, list) else ()
+    for value in values:
+        _check_types(value, source)
+    if isinstance(cfg, dict) and 'type' in cfg:
+        kind = _registered(cfg['type'])
+        if kind is None or not f'{kind.__module__}.'.startswith(_NETWORKS):
+            raise CheckpointError(
+                f'the network in {source} has a part of type {cfg["type"]!r}, which is not registered as '
+                'part of a network: if you trust it, give the backbone, such as backbone=dict(type=...)'
+            )
+
+
+def _registered(name: object) -> type | None:
+    scope, _, key = name.rpartition('.') if isinstance(name, str) else ('', '', '')
+    for registry in _REGISTRIES.get(scope, ()):
+        registry.import_from_location()
+        if key in registry.module_dict:
+            return registry.module_dict[key]
+    return None
