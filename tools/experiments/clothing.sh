@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Pre-training, fine-tuning and probing on photos of clothes (docs/results.md); goes on where it was stopped.
+#   tools/experiments/clothing.sh [BACKBONE] ...      resnet18, vit-tiny (a CPU); resnet50, vit-small (a GPU)
+# Variables: OUT (work_dirs/clothing), PYTHON, PRETRAIN_SEEDS (0), SEEDS (0 1 2), LABELS ('10pct 100pct').
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+OUT=${OUT:-work_dirs/clothing}
+PYTHON=${PYTHON:-python}
+
+# NAME CONFIG [ARGUMENTS of tools/train.py]: train, then test the last checkpoint
+run() {
+    [ -e "$OUT/$1/metrics.json" ] && return
+    "$PYTHON" tools/train.py "$2" --work-dir "$OUT/$1" --resume "${@:3}"
+    "$PYTHON" tools/test.py "$2" "$(last "$1")" --work-dir "$OUT/$1/test" --out "$OUT/$1/metrics.json"
+}
+
+last() { echo "$OUT/$1/$(basename "$(cat "$OUT/$1/last_checkpoint")")"; }
+
+# NAME CONFIG [ARGUMENTS of tools/knn.py]
+neighbours() {
+    [ -e "$OUT/$1.json" ] || "$PYTHON" tools/knn.py "$2" --out "$OUT/$1.json" "${@:3}"
+}
+
+# BACKBONE
+compare() {
+    for p in ${PRETRAIN_SEEDS:-0}; do
+        run "$1/pretrain_$p" "configs/clothing/pretrain_$1.py" --cfg-options randomness.seed=$p
+        a2mim=$(last "$1/pretrain_$p")
+        neighbours "$1/knn_a2mim-$p" "configs/clothing/linear_$1.py" --pretrained "$a2mim"
+        run "$1/linear_a2mim-$p" "configs/clothing/linear_$1.py" --pretrained "$a2mim"
+    done
+    neighbours "$1/knn_scratch" "configs/clothing/linear_$1.py"
+    run "$1/linear_scratch" "configs/clothing/linear_$1.py" --cfg-options start=scratch
+    for labels in ${LABELS:-10pct 100pct}; do
+        config=configs/clothing/finetune_$1$([ "$labels" = 100pct ] || echo "_$labels").py
+        for seed in ${SEEDS:-0 1 2}; do
+            run "$1/${labels}_scratch_$seed" "$config" --cfg-options start=scratch randomness.seed=$seed
+            for p in ${PRETRAIN_SEEDS:-0}; do
+                run "$1/${labels}_a2mim-${p}_$seed" "$config" --cfg-options randomness.seed=$seed \
+                    --pretrained "$(last "$1/pretrain_$p")"
+            done
+        done
+    done
+}
+
+for backbone in "${@:-resnet18}"; do
+    compare "$backbone"
+done
