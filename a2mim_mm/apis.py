@@ -13,6 +13,7 @@ normalised and moved to the model's device on the way. Checkpoints are data: not
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -135,7 +136,7 @@ def reconstruct(model: A2MIM, images: Images, seed: int = 0) -> dict[str, Tensor
 
 def _ready(model: nn.Module, saved: dict) -> nn.Module:
     """The model in evaluation mode, with what its training says of images."""
-    preprocessor = saved.get('data_preprocessor') or {}
+    preprocessor = saved.get('data_preprocessor') or saved.get('model', {}).get('data_preprocessor') or {}
     size_hw = training_size(saved.get('train_dataloader', {}).get('dataset', {}).get('pipeline', ()))
     config = dict(_DEFAULT_CFG)
     if preprocessor.get('mean') and preprocessor.get('std'):
@@ -175,12 +176,12 @@ def _normalise(model: nn.Module, img_b3hw: Tensor) -> Tensor:
 def _forward(backbone: nn.Module, layers: Sequence[str], img_b3hw: Tensor) -> tuple[Tensor, ...]:
     """Outputs of the layers, or of the backbone where there are none, on the CPU."""
     outputs = {}
-    hooks = [
-        backbone.get_submodule(name).register_forward_hook(
-            lambda module, args, output, name=name: outputs.__setitem__(name, output)
-        )
-        for name in layers
-    ]
+
+    def keep(name: str, module: nn.Module, args: tuple, output: object) -> None:
+        # A copy: the next module may work in place, as ReLU behind BatchNorm does.
+        outputs[name] = output.clone() if isinstance(output, Tensor) else output
+
+    hooks = [backbone.get_submodule(name).register_forward_hook(partial(keep, name)) for name in layers]
     try:
         with evaluating(backbone):
             own = backbone(img_b3hw)

@@ -1,0 +1,226 @@
+"""Backbone, features and reconstructions in three lines are what the networks themselves give."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from helpers.toy_training import tool
+from helpers.toy_transfer import BACKBONES, NORMALISATION, SIZE, draw_photos, pretraining, write_settings
+from mmengine.registry import MODELS, init_default_scope
+from safetensors.torch import save_file
+from torch import nn
+
+from a2mim_mm.apis import extract_features, load_backbone, load_model, reconstruct
+from a2mim_mm.engine import CheckpointError, load_checkpoint_file
+
+MEAN, STD = (torch.tensor(NORMALISATION[key])[:, None, None] for key in ('mean', 'std'))
+LAYERS = dict(resnet=['layer3', 'layer1.0.bn1'], vit=['layers.0', 'layers.2.attn'])
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    return draw_photos(tmp_path_factory.mktemp('photos'))
+
+
+@pytest.fixture(scope='module', params=sorted(BACKBONES))
+def trained(request, tmp_path_factory, photos):
+    """The kind of a backbone, and the checkpoint of a real pre-training of it."""
+    folder = tmp_path_factory.mktemp(f'apis_{request.param}')
+    config = write_settings(folder, f'apis_{request.param}', pretraining(request.param, photos))
+    tool('train').main([str(config), '--work-dir', str(folder / 'run')])
+    return request.param, folder / 'run' / 'epoch_1.pth'
+
+
+def images(count=5, size=SIZE):
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def reference(kind, path):
+    """The backbone, built and filled by hand."""
+    init_default_scope('mmpretrain')
+    backbone = MODELS.build(BACKBONES[kind])
+    weights = load_checkpoint_file(path)['state_dict']
+    backbone.load_state_dict(
+        {
+            key.removeprefix('backbone.'): value
+            for key, value in weights.items()
+            if key.startswith('backbone.')
+        }
+    )
+    backbone.eval()
+    return backbone
+
+
+def test_load_backbone_builds_and_fills_what_was_trained(trained):
+    kind, path = trained
+    backbone, expected = load_backbone(path), reference(kind, path)
+    assert type(backbone) is type(expected)
+    assert not any(module.training for module in backbone.modules())
+    assert backbone.state_dict().keys() == expected.state_dict().keys()
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(value, expected.state_dict()[name]), name
+    assert backbone.pretrained_cfg['input_size'] == (3, SIZE, SIZE)
+    np.testing.assert_allclose(
+        backbone.pretrained_cfg['mean'], [value / 255 for value in NORMALISATION['mean']]
+    )
+    np.testing.assert_allclose(
+        backbone.pretrained_cfg['std'], [value / 255 for value in NORMALISATION['std']]
+    )
+
+
+def test_extract_features_is_the_forward_pass_of_the_backbone(trained):
+    kind, path = trained
+    backbone = load_backbone(path)
+    with torch.no_grad():
+        expected = reference(kind, path)((images() * 255 - MEAN) / STD)
+    features = extract_features(backbone, images(), batch_size=2)
+    assert len(features) == len(expected)
+    for feature, own in zip(features, expected, strict=True):
+        torch.testing.assert_close(feature, own, rtol=1e-4, atol=1e-5)
+        assert not feature.requires_grad
+
+
+def test_features_of_any_layer(trained):
+    kind, path = trained
+    backbone, expected = load_backbone(path), reference(kind, path)
+    kept = {}
+    for name in LAYERS[kind]:
+        expected.get_submodule(name).register_forward_hook(
+            lambda module, args, output, name=name: kept.update({name: output.clone()})
+        )
+    with torch.no_grad():
+        expected((images() * 255 - MEAN) / STD)
+    features = extract_features(backbone, images(), LAYERS[kind])
+    for name, feature in zip(LAYERS[kind], features, strict=True):
+        torch.testing.assert_close(feature, kept[name], rtol=1e-4, atol=1e-5)
+    assert not any(module._forward_hooks for module in backbone.modules())
+
+
+def test_files_and_folders_are_images_too(trained, photos):
+    backbone = load_backbone(trained[1])
+    paths = sorted(photos.glob('*.png'))
+    (folder,) = extract_features(backbone, photos)
+    (listed,) = extract_features(backbone, [str(path) for path in paths], batch_size=3)
+    (one,) = extract_features(backbone, paths[2])
+    torch.testing.assert_close(folder, listed, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(one[0], listed[2], rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_is_seen_in_rgb_at_the_size_of_the_training(trained, tmp_path):
+    picture = (images(1)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+    cv2.imwrite(str(tmp_path / 'a.png'), picture[..., ::-1])
+    backbone = load_backbone(trained[1])
+    (from_file,) = extract_features(backbone, tmp_path / 'a.png')
+    (from_tensor,) = extract_features(
+        backbone, torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    )
+    torch.testing.assert_close(from_file, from_tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_in_training_stays_in_training_and_is_evaluated(trained):
+    backbone = load_backbone(trained[1])
+    expected = extract_features(backbone, images())
+    backbone.train()
+    state = {name: value.clone() for name, value in backbone.state_dict().items()}
+    for feature, own in zip(extract_features(backbone, images()), expected, strict=True):
+        assert torch.equal(feature, own)
+    assert all(module.training for module in backbone.modules())
+    assert all(torch.equal(value, state[name]) for name, value in backbone.state_dict().items())
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_a_plain_state_dict_needs_the_backbone(trained, tmp_path, suffix):
+    kind, path = trained
+    weights = {key: value.contiguous() for key, value in reference(kind, path).state_dict().items()}
+    plain = tmp_path / f'backbone{suffix}'
+    save_file(weights, plain) if suffix == '.safetensors' else torch.save(weights, plain)
+    with pytest.raises(CheckpointError, match=r'backbone=dict'):
+        load_backbone(plain)
+    backbone = load_backbone(plain, backbone=BACKBONES[kind])
+    assert all(torch.equal(value, weights[name]) for name, value in backbone.state_dict().items())
+    assert backbone.pretrained_cfg['input_size'] == (3, 224, 224)
+
+
+def test_a_backbone_is_filled_wholly_or_not_at_all(trained, tmp_path):
+    kind, path = trained
+    weights = reference(kind, path).state_dict()
+    weights.pop(next(iter(weights)))
+    torch.save(weights, tmp_path / 'lacking.pth')
+    with pytest.raises(CheckpointError, match='1 not in the checkpoint'):
+        load_backbone(tmp_path / 'lacking.pth', backbone=BACKBONES[kind])
+
+
+def test_any_network_has_features():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4 * 8 * 8, 2))
+    (own,) = extract_features(network, images(size=8))
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])  # ImageNet's
+    with torch.no_grad():
+        expected = network((images(size=8) - mean[:, None, None]) / std[:, None, None])
+    torch.testing.assert_close(own, expected)
+
+
+def test_layers_that_give_no_feature_are_refused():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.unused = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+            self.pair = nn.Identity()
+
+        def forward(self, x):
+            return self.pair((self.inner(x), x))
+
+    with pytest.raises(ValueError, match='Pair has no outer'):
+        extract_features(Pair(), images(), ['inner', 'outer'])
+    with pytest.raises(TypeError, match='unused takes no part'):
+        extract_features(Pair(), images(), ['unused'])
+    with pytest.raises(TypeError, match='output of pair is a tuple'):
+        extract_features(Pair(), images(), ['pair'])
+
+
+@pytest.mark.parametrize('wrong', [images()[0], images() * 255, images() - 1, (images() * 255).byte()])
+def test_images_of_another_range_or_shape_are_refused(wrong):
+    with pytest.raises(ValueError, match=r'0\.\.1'):
+        extract_features(nn.Conv2d(3, 4, 1), wrong)
+
+
+def test_images_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='absent'):
+        extract_features(nn.Conv2d(3, 4, 1), [tmp_path / 'absent.png'])
+
+
+def test_reconstruct_is_that_of_the_whole_model(trained, photos):
+    model = load_model(trained[1])
+    assert not any(module.training for module in model.modules())
+    state = load_checkpoint_file(trained[1])['state_dict']
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    pictures = reconstruct(model, images(), seed=3)
+    expected = model.reconstruct(images(), generator=torch.Generator().manual_seed(3))
+    assert pictures.keys() == {'original', 'masked', 'prediction', 'composite'}
+    assert all(torch.equal(value, expected[name]) for name, value in pictures.items())
+    assert not torch.equal(reconstruct(model, images(), seed=4)['masked'], pictures['masked'])
+    assert reconstruct(model, photos)['composite'].shape == (8, 3, SIZE, SIZE)
+
+
+def test_load_model_refuses_what_is_no_pretraining(trained, tmp_path):
+    checkpoint = load_checkpoint_file(trained[1])
+    del checkpoint['state_dict']['mask_token.token']
+    torch.save(checkpoint, tmp_path / 'lacking.pth')
+    with pytest.raises(CheckpointError, match=r'mask_token\.token'):
+        load_model(tmp_path / 'lacking.pth')
+    checkpoint['meta']['cfg'] = "model = dict(type='ImageClassifier', backbone=dict(type='ResNet', depth=18))"
+    torch.save(checkpoint, tmp_path / 'classifier.pth')
+    with pytest.raises(CheckpointError, match='only an A2MIM pre-training'):
+        load_model(tmp_path / 'classifier.pth')
+
+
+def test_a_config_that_calls_a_function_is_not_run(trained, tmp_path):
+    checkpoint = load_checkpoint_file(trained[1])
+    written = tmp_path / 'written'
+    for cfg in (
+        f'model = dict(backbone=open({str(written)!r}, "w"))',
+        f'model = dict(backbone=dict(type="subprocess.Popen", args=["touch", {str(written)!r}]))',
+    ):
+        torch.save({**checkpoint, 'meta': dict(cfg=cfg)}, tmp_path / 'evil.pth')
+        with pytest.raises(CheckpointError, match=r'evil\.pth'):
+            load_backbone(tmp_path / 'evil.pth')
+    assert not written.exists()
