@@ -1,4 +1,4 @@
-"""tools/knn.py: its accuracy is scikit-learn's on the backbone's features of all images, as tests see them."""
+"""tools/knn.py: its accuracy is scikit-learn's on the features of all images, as tests see them."""
 
 import json
 
