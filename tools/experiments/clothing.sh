@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Pre-training, fine-tuning and probing on photos of clothes (docs/results.md); goes on where it was stopped.
-#   tools/experiments/clothing.sh [BACKBONE] ...      resnet18, vit-tiny (a CPU); resnet50, vit-small (a GPU)
-# Variables: OUT (work_dirs/clothing), PYTHON, PRETRAIN_SEEDS (0), SEEDS (0 1 2), LABELS ('10pct 100pct').
+#   tools/experiments/clothing.sh BACKBONE ...      resnet18 and vit-tiny: a CPU; resnet50 and vit-small: a GPU
+# Variables: OUT (work_dirs/clothing), PYTHON (python), SEEDS of fine-tuning ('0 1 2'), PRETRAIN_SEEDS (0),
+# LABELS ('10pct 100pct'). Afterwards: python tools/experiments/clothing_summary.py --out PICTURE.png
 set -euo pipefail
+[ $# -gt 0 ] || { sed -n '3,5s/^# *//p' "$0" >&2 && exit 2; }
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 OUT=${OUT:-work_dirs/clothing}
 PYTHON=${PYTHON:-python}
@@ -43,6 +45,6 @@ compare() {
     done
 }
 
-for backbone in "${@:-resnet18}"; do
+for backbone in "$@"; do
     compare "$backbone"
 done
