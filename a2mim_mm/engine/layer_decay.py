@@ -11,7 +11,7 @@ from a2mim_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor):
-    """mmpretrain's layer-wise decay, for detectors and segmentors.
+    """mmpretrain's layer-wise decay, for classifiers, detectors and segmentors.
 
     A parameter of depth d gets lr * decay^(D - d - 1), where ``model.backbone.get_layer_depth`` gives (d, D);
     what is outside the backbone has the last depth, D - 1, and so the full lr. ``paramwise_cfg`` is
