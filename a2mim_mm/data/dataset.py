@@ -39,7 +39,8 @@ class UnlabelledImages(BaseDataset):
             Relative to ``data_root`` itself unless absolute.
         repeats: Number of times that an epoch has each image, each time with
             a crop, flip and mask of its own; for folders of a few images.
-        max_refetch: Number of replacements to try for one unreadable image.
+        max_refetch: Number of replacements to try for one unreadable image; 0 where each image counts, as in
+            a test.
         indices: As in mmengine's ``BaseDataset``: the number of images to
             take, or their indices; None for all.
         serialize_data: As in ``BaseDataset``: keep the paths in one block of
@@ -113,6 +114,8 @@ class UnlabelledImages(BaseDataset):
         raise RuntimeError(
             f'{len(unreadable)} images in a row are unreadable; the whole data set may be. They are:\n  '
             + '\n  '.join(unreadable)
+            if self.max_refetch
+            else f'unreadable, and not to be replaced (max_refetch=0): {unreadable[0]}'
         )
 
     def _candidates(self, key: SampleKey) -> Iterator[int]:

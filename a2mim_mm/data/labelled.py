@@ -15,13 +15,13 @@ class LabelledImages(UnlabelledImages):
     in the order of their names. Everything else is as in :class:`UnlabelledImages`: damaged images are
     replaced (by one of any class, with its own label), and the pipeline's randomness follows from the key.
 
-    The images are sorted by class, so ``indices=list(range(0, N, 10))`` is a tenth of every class.
+    The images of a class follow each other, so ``indices=list(range(0, N, 10))`` is a tenth of every class.
 
     Args:
         **kwargs: Of :class:`UnlabelledImages`.
 
     Raises:
-        ValueError: If an image lies directly in ``data_root``.
+        ValueError: If an image lies directly in ``data_root``, or outside of it.
     """
 
     def load_data_list(self) -> list[dict]:
@@ -35,7 +35,7 @@ class LabelledImages(UnlabelledImages):
 
     def _class_of(self, path: str) -> str:
         name, _, rest = os.path.relpath(path, self.data_root).partition(os.sep)
-        if not rest:
+        if not rest or name == os.pardir:
             raise ValueError(
                 f'{path} lies in no folder of a class: {self.data_root!r} must hold one folder for each class'
             )

@@ -1,5 +1,6 @@
 """Samplers that tell the data set which epoch it is."""
 
+import itertools
 from collections.abc import Iterator
 
 from mmengine.dataset import DefaultSampler
@@ -35,6 +36,9 @@ class KeyedRepeatAugSampler(RepeatAugSampler):
 
     def __iter__(self) -> Iterator[SampleKey]:
         """Keys of this rank's samples in this epoch."""
-        for position, index in enumerate(super().__iter__()):
-            version = (position * self.world_size + self.rank) % self.num_repeats
-            yield SampleKey(self.num_repeats * self.seed + version, self.epoch, index)
+        seed, epoch, repeats = self.num_repeats * self.seed, self.epoch, self.num_repeats
+        places = itertools.count(self.rank, self.world_size)  # in the order of all ranks
+        return (
+            SampleKey(seed + place % repeats, epoch, index)
+            for place, index in zip(places, super().__iter__(), strict=False)
+        )

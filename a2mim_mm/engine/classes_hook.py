@@ -32,6 +32,8 @@ class ClassesHook(Hook):
                     f'train_dataloader has {len(classes)} classes and val_dataloader {len(others)}; only one '
                     f'of them has {", ".join(differing[:5])}' + (', ...' if len(differing) > 5 else '')
                 )
+            if classes != others:
+                raise ValueError('train_dataloader and val_dataloader number the same classes differently')
 
     def before_test(self, runner: Runner) -> None:
         """Compare test data and head."""

@@ -127,7 +127,11 @@ def set_start(cfg: Config, resume: str | None, pretrained: str | None = None) ->
     path = _last_checkpoint(Path(cfg.work_dir)) if resume == 'auto' else Path(resume).expanduser()
     cfg.resume = path is not None
     if path is None:
-        return f'nothing to resume from in {cfg.work_dir}, ' + set_start(cfg, None, pretrained)
+        note = f'nothing to resume from in {cfg.work_dir}, '
+        try:
+            return note + set_start(cfg, None, pretrained)
+        except ValueError as error:
+            raise ValueError(note + str(error)) from error
     if not path.is_file():
         raise ValueError(f'cannot resume: there is no checkpoint at {path}')
     cfg.load_from = str(path)

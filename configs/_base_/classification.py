@@ -43,7 +43,12 @@ val_dataloader = dict(
     pin_memory=True,
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='a2mim_mm.KeyedSampler', shuffle=False),
-    dataset=dict(type='a2mim_mm.LabelledImages', data_root=data_root + 'val', pipeline=test_pipeline),
+    dataset=dict(
+        type='a2mim_mm.LabelledImages',
+        data_root=data_root + 'val',
+        pipeline=test_pipeline,
+        max_refetch=0,  # an image that cannot be read is an error, not replaced by another
+    ),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type='Accuracy', topk=(1, 5))

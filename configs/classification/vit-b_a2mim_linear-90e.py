@@ -25,6 +25,7 @@ test_dataloader = val_dataloader
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='LARS', lr=0.1 * 16384 / 256, momentum=0.9, weight_decay=0.0),
+    paramwise_cfg=dict(custom_keys={'bias': dict(lars_exclude=True)}),  # as MAE: the plain lr for the bias
 )
 auto_scale_lr = dict(enable=True, base_batch_size=16384)
 param_scheduler = [

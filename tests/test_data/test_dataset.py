@@ -230,7 +230,7 @@ def test_when_nothing_is_readable_the_error_names_the_files(tmp_path):
     assert (
         message.startswith('3 images in a row are unreadable') and message.count('no known image format') == 3
     )
-    with pytest.raises(RuntimeError, match='1 images in a row'):
+    with pytest.raises(RuntimeError, match='not to be replaced'):
         UnlabelledImages(tmp_path, LOAD, max_refetch=0)[0]
 
 

@@ -18,10 +18,11 @@ from helpers.toy_transfer import (
     pretraining,
     write_settings,
 )
+from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from a2mim_mm.engine import load_checkpoint_file
-from a2mim_mm.engine.cli import run_tool
+from a2mim_mm.engine.cli import run_tool, set_start
 
 train_tool = tool('train')
 POOLED_VIT = {**VIT, 'img_size': 96, 'out_type': 'avg_featmap'}
@@ -163,8 +164,9 @@ def test_resumed_weights_win(train, pretrained, tmp_path):
 def test_two_sources_of_weights_exclude_each_other(refuse, pretrained):
     path = pretrained['resnet']
     both = {**SETTINGS['resnet'], 'load_from': str(path)}
-    for args in (['--pretrained', path], ['--pretrained', path, '--resume']):
-        assert refuse(both, *args) == f'--pretrained and load_from={path} exclude each other\n'
+    message = f'--pretrained and load_from={path} exclude each other\n'
+    assert refuse(both, '--pretrained', path) == message
+    assert refuse(both, '--pretrained', path, '--resume') == f'nothing to resume from in w, {message}'
     options = ['--pretrained', path, '--cfg-options', 'load_from=other.pth']
     assert '--pretrained and load_from=other.pth exclude' in refuse(SETTINGS['resnet'], *options)
 
@@ -309,3 +311,111 @@ def test_empty_path(train, tmp_path):
     status, message = train(SETTINGS['resnet'], '--pretrained', '')
     assert status == 2 and '--pretrained: the path is empty' in message
     assert not (tmp_path / 'w').exists()
+
+
+# The start that a config asks for.
+
+PATH, OTHER = 'pretrained.pth', 'resumed.pth'
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """What set_start says of a config in a work directory without a checkpoint, or with one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / OTHER).touch()
+
+    def told(settings, resume=None, pretrained=None, done=False):
+        (tmp_path / 'w').mkdir(exist_ok=True)
+        note = tmp_path / 'w' / 'last_checkpoint'
+        note.write_text(OTHER) if done else note.unlink(missing_ok=True)
+        cfg = Config(dict(settings, work_dir='w'), cfg_text='text', filename='recipe.py')
+        text = set_start(cfg, resume, pretrained)
+        assert cfg.resume == text.startswith('resuming from')
+        return text
+
+    return told
+
+
+@pytest.mark.parametrize('resume', [None, 'auto'])
+def test_config_without_a_start_takes_any(start, resume):
+    prefix = 'nothing to resume from in w, ' if resume else ''
+    for settings in (dict(), dict(start=None)):
+        assert start(settings, resume) == f'{prefix}starting from scratch'
+        assert start(settings, resume, PATH) == f'{prefix}starting from the weights in {PATH}'
+        loaded = dict(settings, load_from=PATH)
+        assert start(loaded, resume) == f'{prefix}starting from the weights in {PATH}'
+
+
+@pytest.mark.parametrize('resume', [None, 'auto'])
+def test_config_that_asks_for_a_start_gets_it(start, resume):
+    prefix = 'nothing to resume from in w, ' if resume else ''
+    settings = dict(start='pretrained')
+    assert start(settings, resume, PATH) == f'{prefix}starting from the weights in {PATH}'
+    loaded = dict(settings, load_from=PATH)
+    assert start(loaded, resume) == f'{prefix}starting from the weights in {PATH}'
+    for settings in (dict(start='scratch'), dict(start='scratch', load_from=None)):
+        assert start(settings, resume) == f'{prefix}starting from scratch'
+
+
+@pytest.mark.parametrize('resume', [None, 'auto'])
+def test_config_that_asks_for_another_start_is_refused(start, resume):
+    prefix = 'nothing to resume from in w, ' if resume else ''
+    for settings in (dict(start='pretrained'), dict(start='pretrained', load_from=None)):
+        with pytest.raises(ValueError) as error:
+            start(settings, resume)
+        assert str(error.value) == prefix + (
+            'config recipe.py starts from a pre-trained backbone: give --pretrained CHECKPOINT. '
+            '--cfg-options start=scratch trains by the same recipe from a random start'
+        )
+    for settings, pretrained in (
+        (dict(start='scratch'), PATH),
+        (dict(start='scratch', load_from=PATH), None),
+    ):
+        with pytest.raises(ValueError) as error:
+            start(settings, resume, pretrained)
+        message = f"config recipe.py has start='scratch', but is to start from {PATH}"
+        assert str(error.value) == prefix + message
+
+
+@pytest.mark.parametrize('value', ['pretrian', 'Scratch', '', True, ['scratch']])
+def test_start_is_one_of_two(start, value):
+    for pretrained in (None, PATH):
+        with pytest.raises(ValueError, match="start must be 'pretrained' or 'scratch', got ") as error:
+            start(dict(start=value), None, pretrained)
+        assert str(error.value).endswith(f'got {value!r}')
+
+
+@pytest.mark.parametrize('kind', ['pretrained', 'scratch'])
+def test_resuming_wins_over_the_start(start, kind):
+    settings = dict(start=kind)
+    assert start(settings, 'auto', done=True) == f'resuming from {OTHER}'
+    assert start(settings, OTHER) == f'resuming from {OTHER}'
+    assert start(dict(settings, resume=True), done=True) == f'resuming from {OTHER}'
+    assert start(dict(settings, resume=True, load_from=OTHER)) == f'resuming from {OTHER}'
+    # A script may give both, every time.
+    assert start(settings, 'auto', PATH, done=True) == f'resuming from {OTHER}, not starting from {PATH}'
+
+
+def test_recipe_from_a_pretraining_and_its_twin(train, refuse, pretrained, tmp_path):
+    path, recipe = pretrained['resnet'], {**SETTINGS['resnet'], 'start': 'pretrained'}
+    for args in ((), ('--resume',)):
+        message = refuse(recipe, *args)
+        assert '.py starts from a pre-trained backbone: give --pretrained CHECKPOINT. ' in message
+    twin = {**recipe, 'start': 'scratch'}
+    message = f"has start='scratch', but is to start from {path}\n"
+    assert message in refuse(twin, '--pretrained', path, '--resume')
+    assert message in refuse(recipe, '--pretrained', path, '--cfg-options', 'start=scratch')
+    assert "or 'scratch', got 'pretrain'" in refuse(recipe, '--cfg-options', 'start=pretrain')
+
+    # As the first message says:
+    assert train(recipe, '--work-dir', 'random', '--cfg-options', 'start=scratch')[0] == 0
+    assert train(twin, '--work-dir', 'twin')[0] == 0
+    assert same(*(weights(tmp_path / folder / 'epoch_2.pth') for folder in ('random', 'twin')))
+
+
+def test_recipe_goes_on_without_its_pretraining(train, pretrained, tmp_path):
+    recipe = {**SETTINGS['resnet'], 'start': 'pretrained'}
+    assert train({**recipe, **INTERRUPTED}, '--pretrained', pretrained['resnet'])[0] == 130
+    assert train(recipe, '--resume')[0] == 0
+    assert same(weights(tmp_path / 'w' / 'start_2_0.pth'), weights(tmp_path / 'w' / 'epoch_1.pth'))
+    assert (tmp_path / 'w' / 'epoch_2.pth').exists()

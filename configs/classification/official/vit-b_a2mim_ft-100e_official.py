@@ -1,6 +1,7 @@
 # ViT-B, 100 epochs, as the authors' released code fine-tunes it (github.com/Westlake-AI/openmixup,
 # configs/benchmarks/classification/imagenet/vit_base_p16_swin_ft_simmim_*). Not as in Table A2: ten times the
-# lr, warm-up of 20 epochs, random erasing, averaged weights. Their average also warms up; this one does not.
+# lr, warm-up of 20 epochs, random erasing, averaged weights. Their average also warms up, and their backbone
+# has mix_repeat=2; this one has neither.
 # LayerScale, as in official/a2mim_vit-b.py of the pre-training.
 _base_ = '../vit-b_a2mim_ft-100e.py'
 

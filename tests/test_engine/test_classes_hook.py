@@ -1,0 +1,112 @@
+"""Data whose classes are not those of the model, or not those of the other data, are refused by name."""
+
+from types import SimpleNamespace
+
+import pytest
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from torch import nn
+
+from a2mim_mm.engine import ClassesHook
+from a2mim_mm.registry import HOOKS
+
+ADVICE = 'set model.head.num_classes and data_preprocessor.num_classes'
+
+
+class Classifier(nn.Module):
+    """Has a head with a number of classes."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head = nn.Identity()
+        self.head.num_classes = num_classes
+
+
+class Wrapped(MMDistributedDataParallel):
+    """Wraps a model without other processes."""
+
+    def __init__(self, module):
+        nn.Module.__init__(self)
+        self.module = module
+
+
+class FakeRunner:
+    """What the hook needs of a Runner; a loader that it was not given is an error to ask for."""
+
+    val_loop = None
+
+    def __init__(self, model, **classes):
+        self.model = model
+        for split, names in classes.items():
+            dataset = SimpleNamespace(metainfo=dict(classes=tuple(names)))
+            setattr(self, f'{split}_dataloader', SimpleNamespace(dataset=dataset))
+        if 'val' in classes:
+            self.val_loop = object()
+
+
+@pytest.fixture(params=[lambda model: model, Wrapped], ids=['plain', 'wrapped'])
+def wrap(request):
+    return request.param
+
+
+def names(count):
+    return [f'class_{index}' for index in range(count)]
+
+
+def refusal(method, *args, **kwargs):
+    with pytest.raises(ValueError) as error:
+        getattr(ClassesHook(), method)(FakeRunner(*args, **kwargs))
+    return str(error.value)
+
+
+def test_the_stub_is_a_wrapper():
+    assert is_model_wrapper(Wrapped(Classifier(1))) and not is_model_wrapper(Classifier(1))
+
+
+def test_agreement_passes(wrap):
+    hook, model = HOOKS.build(dict(type='a2mim_mm.ClassesHook')), wrap(Classifier(3))
+    hook.before_train(FakeRunner(model, train='abc', val='abc'))
+    hook.before_train(FakeRunner(model, train='abc'))
+    hook.before_test(FakeRunner(model, test='abc'))
+
+
+@pytest.mark.parametrize('others', [dict(), dict(val='ab')], ids=['no validation', 'validation'])
+@pytest.mark.parametrize('count', [1, 3, 1000])
+def test_number_of_the_head(wrap, count, others):
+    message = refusal('before_train', wrap(Classifier(count)), train='ab', **others)
+    assert message == f'train_dataloader has 2 classes (a, b), the model {count}: {ADVICE}'
+
+
+def test_number_of_the_head_in_testing(wrap):
+    message = refusal('before_test', wrap(Classifier(3)), test='ab')
+    assert message == f'test_dataloader has 2 classes (a, b), the model 3: {ADVICE}'
+
+
+def test_the_first_of_many_classes_are_named():
+    first = 'class_0, class_1, class_2, class_3, class_4'
+    for method, split in (('before_train', 'train'), ('before_test', 'test')):
+        assert f'5 classes ({first}), ' in refusal(method, Classifier(4), **{split: names(5)})
+        assert f'6 classes ({first}, ...), ' in refusal(method, Classifier(4), **{split: names(6)})
+
+
+@pytest.mark.parametrize(
+    ('train', 'val', 'counts', 'differing'),
+    [
+        ('abc', 'abd', (3, 3), 'c, d'),  # as many, but c and d would have one label
+        ('abc', 'ab', (3, 2), 'c'),  # an empty folder in validation
+        ('abc', 'abcd', (3, 4), 'd'),
+        ('abc', 'bc', (3, 2), 'a'),  # all labels of validation are one too low
+        ('abc', 'def', (3, 3), 'a, b, c, d, e, ...'),
+        ('abc', 'abcvwxyz', (3, 8), 'v, w, x, y, z'),
+    ],
+)
+def test_training_and_validation_differ(wrap, train, val, counts, differing):
+    message = refusal('before_train', wrap(Classifier(3)), train=train, val=val)
+    assert message == (
+        f'train_dataloader has {counts[0]} classes and val_dataloader {counts[1]}; only one of them has '
+        f'{differing}'
+    )
+
+
+def test_training_and_validation_number_their_classes_alike(wrap):
+    message = refusal('before_train', wrap(Classifier(3)), train='abc', val='acb')
+    assert message == 'train_dataloader and val_dataloader number the same classes differently'
