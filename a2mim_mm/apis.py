@@ -8,7 +8,7 @@
     model = load_model('work_dirs/a2mim_vit-s/epoch_300.pth')
     pictures = reconstruct(model, ['photo.jpg'])
 
-Images are files, a folder of them, or a tensor; files are resized to the size of the training, and all are
+Images are files, folders of them, or a tensor; files are resized to the size of the training, and all are
 normalised and moved to the model's device on the way. Checkpoints are data: nothing in them is run.
 """
 
@@ -21,7 +21,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from a2mim_mm.engine.checkpoint import CheckpointError, load_checkpoint_file, load_strictly
-from a2mim_mm.engine.pretrained import BACKBONE, read_pretrained
+from a2mim_mm.engine.pretrained import BACKBONE, find_pretrained
 from a2mim_mm.engine.saved_config import build_network, read_saved_config
 from a2mim_mm.models.a2mim import A2MIM, evaluating
 from a2mim_mm.registry import MODELS
@@ -29,6 +29,7 @@ from a2mim_mm.visualization import list_images, read_image, training_size
 
 Images = Tensor | str | Path | Sequence[str | Path]
 
+_BATCH = 32  # images that go through a network at once
 # Where a checkpoint does not say: ImageNet's, as in all configs of this package. RGB in 0..1.
 _DEFAULT_CFG = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), input_size=(3, 224, 224))
 
@@ -47,19 +48,20 @@ def load_backbone(path: str | Path, backbone: dict | None = None) -> nn.Module:
         it, ``mean`` and ``std`` (RGB, of images in 0..1) and ``input_size`` (3, H, W).
 
     Raises:
-        CheckpointError: If the file cannot be read, says nothing of its network, or does not fill it.
+        CheckpointError: If the file cannot be read, says nothing of its network, does not fill it, or was
+            trained on BGR images.
     """
-    saved = {}
+    checkpoint, saved = load_checkpoint_file(path), {}
     if backbone is None:
-        saved = read_saved_config(load_checkpoint_file(path), str(path))
+        saved = read_saved_config(checkpoint, str(path))
         if not isinstance(saved['model'].get(BACKBONE), dict):
             raise CheckpointError(f'the model in {path} has no backbone')
         network = build_network(saved['model'][BACKBONE], str(path))
     else:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             network = MODELS.build(backbone)
-    read_pretrained(path).load_into(nn.ModuleDict({BACKBONE: network}))
-    return _ready(network, saved)
+    find_pretrained(checkpoint, path).load_into(nn.ModuleDict({BACKBONE: network}))
+    return _ready(network, saved, path)
 
 
 def load_model(path: str | Path) -> A2MIM:
@@ -76,20 +78,22 @@ def load_model(path: str | Path) -> A2MIM:
         )
     model = build_network({'data_preprocessor': saved.get('data_preprocessor'), **saved['model']}, str(path))
     load_strictly(model, checkpoint.get('state_dict', checkpoint), str(path))
-    return _ready(model, saved)
+    _ready(model, saved, path)
+    model.backbone.pretrained_cfg = model.pretrained_cfg
+    return model
 
 
 def extract_features(
-    backbone: nn.Module, images: Images, layers: Sequence[str] = (), batch_size: int = 32
+    backbone: nn.Module, images: Images, layers: Sequence[str] = (), batch_size: int = _BATCH
 ) -> tuple[Tensor, ...]:
     """Features of images, in evaluation mode and without gradients.
 
     Args:
         backbone: What :func:`load_backbone` gives, or any network; its ``pretrained_cfg`` tells mean, std and
             input size, ImageNet's and 224 where it has none.
-        images: Image files or a folder of them, which are resized and cropped at the centre to the input
+        images: Image files and folders of them, which are resized and cropped at the centre to the input
             size; or RGB images (B, 3, H, W), float in 0..1, which keep theirs.
-        layers: Names of sub-modules, such as ``layers.7`` or ``layer3``; of each the output is a feature.
+        layers: Names of sub-modules, such as ``['layers.7']``; of each the output is a feature.
         batch_size: Number of images that go through the network at once.
 
     Returns:
@@ -98,14 +102,20 @@ def extract_features(
         outputs.
 
     Raises:
-        ValueError: If there is no sub-module of a name, or the images are not float in 0..1.
+        ValueError: If there is no sub-module of a name, or the images are no RGB in 0..1.
         TypeError: If the output of a sub-module is no tensor, or it is not run.
         FileNotFoundError: If an image does not exist.
+        UnreadableImageError: If an image cannot be decoded.
     """
+    if isinstance(layers, str):
+        raise ValueError(f'layers must be a list of names, such as [{layers!r}]')
     known = dict(backbone.named_modules())
     unknown = [name for name in layers if name not in known]
     if unknown:
-        raise ValueError(f'layers: this {type(backbone).__name__} has no {", ".join(unknown)}')
+        children = ', '.join(name for name, _ in backbone.named_children())
+        raise ValueError(
+            f'layers: this {type(backbone).__name__} has no {", ".join(unknown)}; it is made of {children}'
+        )
     outputs = [
         _forward(backbone, layers, _normalise(backbone, batch))
         for batch in _batches(images, _config_of(backbone)['input_size'][1:], batch_size)
@@ -123,29 +133,48 @@ def reconstruct(model: A2MIM, images: Images, seed: int = 0) -> dict[str, Tensor
 
     Returns:
         As :meth:`A2MIM.reconstruct`: ``original``, ``masked``, ``prediction`` and ``composite``, RGB images
-        (B, 3, H, W) in 0..1.
+        (B, 3, H, W) in 0..1, on the CPU.
 
     Raises:
-        ValueError: If the images are not float in 0..1, or of a size that the mask patch does not divide.
+        ValueError: If the images are no RGB in 0..1, or of a size that the mask patch does not divide.
         FileNotFoundError: If an image does not exist.
+        UnreadableImageError: If an image cannot be decoded.
     """
-    batch = torch.cat([*_batches(images, _config_of(model)['input_size'][1:], batch_size=1)])
-    generator = torch.Generator().manual_seed(seed)
-    return model.reconstruct(batch.to(next(model.parameters()).device), generator=generator)
+    device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
+    parts = [
+        model.reconstruct(batch.to(device), generator=generator)
+        for batch in _batches(images, _config_of(model)['input_size'][1:], _BATCH)
+    ]
+    return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
 
-def _ready(model: nn.Module, saved: dict) -> nn.Module:
+def _ready(model: nn.Module, saved: dict, path: str | Path) -> nn.Module:
     """The model in evaluation mode, with what its training says of images."""
-    preprocessor = saved.get('data_preprocessor') or saved.get('model', {}).get('data_preprocessor') or {}
-    size_hw = training_size(saved.get('train_dataloader', {}).get('dataset', {}).get('pipeline', ()))
-    config = dict(_DEFAULT_CFG)
-    if preprocessor.get('mean') and preprocessor.get('std'):
-        config.update({key: tuple(value / 255 for value in preprocessor[key]) for key in ('mean', 'std')})
+    model.pretrained_cfg = dict(_DEFAULT_CFG)
+    preprocessor = saved.get('data_preprocessor') or saved.get('model', {}).get('data_preprocessor')
+    if preprocessor:
+        model.pretrained_cfg.update(_normalisation(preprocessor, path))
+    dataset = saved.get('train_dataloader')
+    try:
+        while 'pipeline' not in dataset:  # the loader's, then of what wrappers such as RepeatDataset wrap
+            dataset = dataset['dataset']
+        size_hw = training_size(dataset['pipeline'])
+    except (TypeError, KeyError):
+        size_hw = None
     if size_hw:
-        config['input_size'] = (3, *size_hw)
-    model.pretrained_cfg = config
+        model.pretrained_cfg['input_size'] = (3, *size_hw)
     model.eval()
     return model
+
+
+def _normalisation(preprocessor: dict, path: str | Path) -> dict[str, tuple[float, ...]]:
+    """Mean and std in 0..1, RGB, of a preprocessor's config, whose are in 0..255."""
+    if not (preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb')):
+        raise CheckpointError(f'{path} was trained on BGR images, here they are RGB')
+    try:
+        return {key: tuple(float(value) / 255 for value in preprocessor[key]) for key in ('mean', 'std')}
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f'the config in {path} has no mean and std of 3 numbers each') from error
 
 
 def _config_of(model: nn.Module) -> dict:
@@ -155,18 +184,21 @@ def _config_of(model: nn.Module) -> dict:
 def _batches(images: Images, size_hw: tuple[int, int], batch_size: int) -> Iterator[Tensor]:
     """RGB images (b, 3, H, W) in 0..1, ``batch_size`` of them at a time."""
     if isinstance(images, Tensor):
-        if images.ndim != 4 or not images.is_floating_point() or images.min() < 0 or images.max() > 1:
+        shaped = images.ndim == 4 and images.shape[1] == 3 and len(images) > 0
+        if not shaped or not images.is_floating_point() or not ((images >= 0) & (images <= 1)).all():
             raise ValueError(
                 f'images must be RGB (B, 3, H, W), float in 0..1, got {images.dtype} {tuple(images.shape)}'
             )
-        yield from images.split(batch_size)
+        yield from images.float().split(batch_size)
         return
-    paths = list_images(images)
+    given = [images] if isinstance(images, (str, Path)) else images
+    paths = [path for image in given for path in list_images(image)] or list_images(given)
     for start in range(0, len(paths), batch_size):
         yield torch.stack([read_image(path, size_hw) for path in paths[start : start + batch_size]])
 
 
 def _normalise(model: nn.Module, img_b3hw: Tensor) -> Tensor:
+    """Images (b, 3, H, W) in 0..1 as the model wants them, on its device."""
     config, img_b3hw = _config_of(model), img_b3hw.to(next(model.parameters()).device)
     mean, std = (img_b3hw.new_tensor(config[key])[:, None, None] for key in ('mean', 'std'))
     return (img_b3hw - mean) / std

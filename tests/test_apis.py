@@ -14,6 +14,7 @@ from a2mim_mm.apis import extract_features, load_backbone, load_model, reconstru
 from a2mim_mm.engine import CheckpointError, load_checkpoint_file
 
 MEAN, STD = (torch.tensor(NORMALISATION[key])[:, None, None] for key in ('mean', 'std'))
+DATASET = "dict(pipeline=[dict(type='RandomResizedCrop', scale={})])"
 LAYERS = dict(resnet=['layer3', 'layer1.0.bn1'], vit=['layers.0', 'layers.2.attn'])
 
 
@@ -96,12 +97,20 @@ def test_features_of_any_layer(trained):
     assert not any(module._forward_hooks for module in backbone.modules())
 
 
+def test_the_backbone_of_a_loaded_model_knows_its_images(trained, photos):
+    (own,) = extract_features(load_backbone(trained[1]), photos)
+    (of_model,) = extract_features(load_model(trained[1]).backbone, photos)
+    assert torch.equal(own, of_model)
+
+
 def test_files_and_folders_are_images_too(trained, photos):
     backbone = load_backbone(trained[1])
     paths = sorted(photos.glob('*.png'))
     (folder,) = extract_features(backbone, photos)
     (listed,) = extract_features(backbone, [str(path) for path in paths], batch_size=3)
     (one,) = extract_features(backbone, paths[2])
+    (both,) = extract_features(backbone, [photos, paths[2]])
+    torch.testing.assert_close(both, torch.cat([folder, one]), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(folder, listed, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(one[0], listed[2], rtol=1e-4, atol=1e-5)
 
@@ -169,7 +178,7 @@ def test_layers_that_give_no_feature_are_refused():
         def forward(self, x):
             return self.pair((self.inner(x), x))
 
-    with pytest.raises(ValueError, match='Pair has no outer'):
+    with pytest.raises(ValueError, match='Pair has no outer; it is made of inner, unused, pair'):
         extract_features(Pair(), images(), ['inner', 'outer'])
     with pytest.raises(TypeError, match='unused takes no part'):
         extract_features(Pair(), images(), ['unused'])
@@ -177,7 +186,24 @@ def test_layers_that_give_no_feature_are_refused():
         extract_features(Pair(), images(), ['pair'])
 
 
-@pytest.mark.parametrize('wrong', [images()[0], images() * 255, images() - 1, (images() * 255).byte()])
+def test_layers_are_a_list():
+    with pytest.raises(ValueError, match=r"such as \['0'\]"):
+        extract_features(nn.Sequential(nn.Conv2d(3, 4, 1)), images(), '0')
+
+
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        images()[0],
+        images() * 255,
+        images() - 1,
+        (images() * 255).byte(),
+        images()[:, :1],
+        images().repeat(1, 2, 1, 1),
+        images()[:0],
+        images() * float('nan'),
+    ],
+)
 def test_images_of_another_range_or_shape_are_refused(wrong):
     with pytest.raises(ValueError, match=r'0\.\.1'):
         extract_features(nn.Conv2d(3, 4, 1), wrong)
@@ -211,6 +237,40 @@ def test_load_model_refuses_what_is_no_pretraining(trained, tmp_path):
     torch.save(checkpoint, tmp_path / 'classifier.pth')
     with pytest.raises(CheckpointError, match='only an A2MIM pre-training'):
         load_model(tmp_path / 'classifier.pth')
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (('to_rgb=True', 'to_rgb=False'), 'BGR'),
+        (('std=[', 'spread=['), 'mean and std'),
+        (('mean=[', "mean='a', was=["), 'mean and std'),
+    ],
+)
+def test_statistics_that_are_no_rgb_are_refused(trained, tmp_path, change, words):
+    checkpoint = load_checkpoint_file(trained[1])
+    text = checkpoint['meta']['cfg']
+    assert text.count(change[0]) == 1
+    checkpoint['meta']['cfg'] = text.replace(*change)
+    torch.save(checkpoint, tmp_path / 'other.pth')
+    with pytest.raises(CheckpointError, match=words):
+        load_backbone(tmp_path / 'other.pth')
+
+
+@pytest.mark.parametrize(
+    ('loader', 'size'),
+    [
+        ('[1]', 224),
+        (f"dict(dataset=dict(type='RepeatDataset', dataset={DATASET.format(96)}))", 96),
+        (f'dict(dataset={DATASET.format((96, 64))})', (64, 96)),
+    ],
+)
+def test_the_size_is_that_of_the_training_pipeline(trained, tmp_path, loader, size):
+    checkpoint = load_checkpoint_file(trained[1])
+    checkpoint['meta']['cfg'] += f'\ntrain_dataloader = {loader}\n'
+    torch.save(checkpoint, tmp_path / 'other.pth')
+    height, width = (size, size) if isinstance(size, int) else size
+    assert load_backbone(tmp_path / 'other.pth').pretrained_cfg['input_size'] == (3, height, width)
 
 
 def test_a_config_that_calls_a_function_is_not_run(trained, tmp_path):

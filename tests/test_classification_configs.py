@@ -263,6 +263,11 @@ def test_regularisation(name):
     assert sum(plain) / 1e6 == pytest.approx(millions, abs=0.2)
 
 
+@pytest.mark.parametrize('path', [*TWINNED, *CLOTHING], ids=lambda path: path.stem)
+def test_a_stopped_training_can_go_on(path):
+    assert read(path).default_hooks.checkpoint.get('save_optimizer', True)
+
+
 def test_rsb_lr_differs_in_the_lr_alone():
     name, sibling = 'r50_a2mim_rsb-a2_ft-300e', 'r50_a2mim_rsb-a2_ft-300e_rsb-lr'
     table, rsb = as_dict(find(name)), as_dict(find(sibling))

@@ -1,6 +1,9 @@
 """Classify test images by the nearest training images in feature space: a check that needs no training.
 
 python tools/knn.py configs/classification/r50_a2mim_linear-100e.py --pretrained CHECKPOINT
+
+One process. All training features stay on the device: of ImageNet-1K and ResNet-50, 10.5 GB, three times that
+at the peak.
 """
 
 import argparse
@@ -13,12 +16,16 @@ from mmengine.runner import Runner
 from mmpretrain.evaluation import Accuracy
 from rich.progress import track
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from a2mim_mm.analysis import knn_scores
 from a2mim_mm.engine import install_safe_loader, load_pretrained
+from a2mim_mm.engine.classes_hook import compare_classes
 from a2mim_mm.engine.cli import load_config, require, run_tool, write_json
 from a2mim_mm.engine.launch import fit_to_cpu
 from a2mim_mm.registry import MODELS
+
+DATA = ('training images', 'test images')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -68,14 +75,14 @@ def build_model(cfg: Config, pretrained: str | None, seed: int) -> nn.Module:
 
 
 @torch.no_grad()
-def extract(model: nn.Module, loader_cfg: dict, title: str) -> tuple[Tensor, Tensor]:
+def extract(model: nn.Module, loader: DataLoader, title: str) -> tuple[Tensor, Tensor]:
     """Features (n, d), as the neck gives them, and classes (n,) of a data set.
 
     Raises:
         ValueError: If the features of an image are no vector.
     """
     features, labels = [], []
-    for batch in track(Runner.build_dataloader(loader_cfg), description=title):
+    for batch in track(loader, description=title):
         batch = model.data_preprocessor(batch, training=False)
         feature_bd = model.extract_feat(batch['inputs'])[-1]
         if feature_bd.ndim != 2:
@@ -96,11 +103,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     require(cfg, ('model', 'train_dataloader', 'test_dataloader'), 'searched for neighbours')
     fit_to_cpu(cfg)
     model = build_model(cfg, args.pretrained, args.seed)
-    test = cfg.test_dataloader
-    bank = test.copy()  # the training images as the test images are seen: no random crop, in order
-    bank.dataset = {**cfg.train_dataloader.dataset, 'pipeline': test.dataset.pipeline}
-    bank_nd, labels_n = extract(model, bank, 'training images')
-    query_md, labels_m = extract(model, test, 'test images')
+    test_cfg = cfg.test_dataloader
+    bank_cfg = test_cfg.copy()  # the training images as the test images are seen: no random crop, in order
+    bank_cfg.dataset = {**cfg.train_dataloader.dataset, 'pipeline': test_cfg.dataset.pipeline}
+    bank, test = Runner.build_dataloader(bank_cfg), Runner.build_dataloader(test_cfg)
+    compare_classes(*(loader.dataset.metainfo['classes'] for loader in (bank, test)), *DATA)
+    bank_nd, labels_n = extract(model, bank, DATA[0])
+    query_md, labels_m = extract(model, test, DATA[1])
     num_classes = model.head.num_classes
     scores_mc = knn_scores(bank_nd, labels_n, query_md, num_classes, args.k, args.temperature)
     topk = (1, 5) if num_classes >= 5 else (1,)

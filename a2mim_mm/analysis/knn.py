@@ -35,12 +35,16 @@ def knn_scores(
         (m, num_classes) votes, of which each row sums to 1.
 
     Raises:
-        ValueError: If k or the temperature is out of range.
+        ValueError: If k, the temperature or a class is out of range.
     """
     if not 1 <= k <= len(bank_nd):
         raise ValueError(f'k must be in 1..{len(bank_nd)}, the number of images in the bank, got {k}')
     if not temperature > 0:
         raise ValueError(f'temperature must be positive, got {temperature}')
+    if labels_n.min() < 0 or labels_n.max() >= num_classes:
+        raise ValueError(
+            f'classes must be in 0..{num_classes - 1}, got {labels_n.min().item()}..{labels_n.max().item()}'
+        )
     bank_dn = F.normalize(bank_nd, dim=1).T
     votes = []
     for chunk_md in query_md.split(_CHUNK):

@@ -115,7 +115,7 @@ class UnlabelledImages(BaseDataset):
             f'{len(unreadable)} images in a row are unreadable; the whole data set may be. They are:\n  '
             + '\n  '.join(unreadable)
             if self.max_refetch
-            else f'unreadable, and not to be replaced (max_refetch=0): {unreadable[0]}'
+            else f'repair or remove it; unreadable, and not to be replaced (max_refetch=0): {unreadable[0]}'
         )
 
     def _candidates(self, key: SampleKey) -> Iterator[int]:

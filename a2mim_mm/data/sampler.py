@@ -30,8 +30,8 @@ class KeyedSampler(DefaultSampler):
 class KeyedRepeatAugSampler(RepeatAugSampler):
     """mmpretrain's ``RepeatAugSampler`` (repeated augmentation); each copy of an image has its own key.
 
-    An epoch visits a third of the images, each in three versions, which go to neighbouring ranks. The
-    versions differ in the seed of their :class:`SampleKey`.
+    An epoch visits a third of the images, each in three versions, which go to neighbouring ranks, or follow
+    each other in one process. The versions differ in the seed of their :class:`SampleKey`.
     """
 
     def __iter__(self) -> Iterator[SampleKey]:

@@ -114,8 +114,12 @@ class StrictLoadHook(Hook):
                 'training wrote. To start a new training from these weights: '
                 f'--cfg-options load_from={self.path}'
             )
+        if 'state_dict' not in checkpoint:  # plain weights; EMAHook, which comes later, asks for the key
+            weights = dict(checkpoint)
+            checkpoint.clear()
+            checkpoint['state_dict'] = weights
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        load_strictly(model, checkpoint.get('state_dict', checkpoint), self.path)
+        load_strictly(model, checkpoint['state_dict'], self.path)
         if self.resume:
             self._compare_lr(runner, checkpoint['optimizer'])
 

@@ -117,39 +117,37 @@ def set_start(cfg: Config, resume: str | None, pretrained: str | None = None) ->
     """
     if resume is None and cfg.get('resume', False):
         resume = cfg.get('load_from') or 'auto'
-    if resume is None:
-        cfg.resume = False
-        if pretrained and cfg.get('load_from'):
-            raise ValueError(f'--pretrained and load_from={cfg.load_from} exclude each other')
-        source = pretrained or cfg.get('load_from')
-        _check_start(cfg, source)
-        return f'starting from the weights in {source}' if source else 'starting from scratch'
-    path = _last_checkpoint(Path(cfg.work_dir)) if resume == 'auto' else Path(resume).expanduser()
+    path = Path(resume).expanduser() if resume and resume != 'auto' else None
+    if resume == 'auto':
+        path = _last_checkpoint(Path(cfg.work_dir))
     cfg.resume = path is not None
     if path is None:
-        note = f'nothing to resume from in {cfg.work_dir}, '
-        try:
-            return note + set_start(cfg, None, pretrained)
-        except ValueError as error:
-            raise ValueError(note + str(error)) from error
+        note = f'nothing to resume from in {cfg.work_dir}, ' if resume else ''
+        if pretrained and cfg.get('load_from'):
+            raise ValueError(f'{note}--pretrained and load_from={cfg.load_from} exclude each other')
+        source = pretrained or cfg.get('load_from')
+        _check_start(cfg, source, note)
+        return note + (f'starting from the weights in {source}' if source else 'starting from scratch')
     if not path.is_file():
         raise ValueError(f'cannot resume: there is no checkpoint at {path}')
     cfg.load_from = str(path)
     return f'resuming from {path}' + (f', not starting from {pretrained}' if pretrained else '')
 
 
-def _check_start(cfg: Config, source: str | None) -> None:
+def _check_start(cfg: Config, source: str | None, note: str) -> None:
     """Hold a training to its config's ``start``, all in which a recipe's twin from scratch differs."""
     start = cfg.get('start')
     if start not in (None, 'pretrained', 'scratch'):
         raise ValueError(f"start must be 'pretrained' or 'scratch', got {start!r}")
     if start == 'pretrained' and not source:
         raise ValueError(
-            f'config {cfg.filename} starts from a pre-trained backbone: give --pretrained CHECKPOINT. '
+            f'{note}config {cfg.filename} starts from a pre-trained backbone: give --pretrained CHECKPOINT. '
             '--cfg-options start=scratch trains by the same recipe from a random start'
         )
     if start == 'scratch' and source:
-        raise ValueError(f"config {cfg.filename} has start='scratch', but is to start from {source}")
+        raise ValueError(
+            f"{note}config {cfg.filename} has start='scratch': leave out {source}, or take its twin"
+        )
 
 
 def _last_checkpoint(work_dir: Path) -> Path | None:

@@ -163,7 +163,11 @@ def read_pretrained(path: str | Path, **kwargs) -> PretrainedWeights:
     Raises:
         CheckpointError: If the file cannot be read, or holds no weights.
     """
-    checkpoint = load_checkpoint_file(path)
+    return find_pretrained(load_checkpoint_file(path), path, **kwargs)
+
+
+def find_pretrained(checkpoint: dict, path: str | Path, **kwargs) -> PretrainedWeights:
+    """:func:`read_pretrained` of a file that was read already."""
     content = checkpoint.get('state_dict', checkpoint)
     if not isinstance(content, dict):
         raise CheckpointError(

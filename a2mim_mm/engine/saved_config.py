@@ -2,7 +2,7 @@
 
 mmengine saves the config of a training as Python source. Executing it, or importing what its types name,
 would let a checkpoint run code; so only literals and ``dict(...)`` are read, and only registered classes of
-network parts are built.
+network parts are built, none of which imports, opens or downloads anything that its arguments name.
 """
 
 import ast
@@ -24,7 +24,7 @@ _REGISTRIES = {
     'mmpretrain': (MMPRETRAIN_MODELS,),
     'a2mim_mm': (MODELS,),
 }
-# Where classes must come from: what is registered besides reads files or talks to hubs while it is built.
+# Where classes must come from: what is registered besides reads files or talks to hubs while it is built,
 _NETWORKS = (
     'torch.nn.',
     'mmcv.cnn.',
@@ -34,8 +34,10 @@ _NETWORKS = (
     'mmpretrain.models.utils.',
     'a2mim_mm.models.',
 )
-# Where else weights would come from: here all of them come from the checkpoint.
-_OTHER_WEIGHTS = ('init_cfg', 'pretrained', 'checkpoint_path')
+# and so does this one, whose arguments also name things to import.
+_NO_NETWORKS = ('mmpretrain.models.backbones.timm_backbone.',)
+# Left out: other sources of weights, which all come from the checkpoint, and scopes, which mmengine imports.
+_DROPPED = ('init_cfg', 'pretrained', 'checkpoint_path', '_scope_')
 
 
 def read_saved_config(checkpoint: dict, source: str) -> dict:
@@ -46,7 +48,7 @@ def read_saved_config(checkpoint: dict, source: str) -> dict:
         source: Where it comes from, for messages.
 
     Returns:
-        Those of the sections that there are, without entries that name other weights.
+        Those of the sections that there are, without entries that name other weights or scopes.
 
     Raises:
         CheckpointError: If there is no config with a model, or it is more than values and ``dict(...)``.
@@ -55,8 +57,8 @@ def read_saved_config(checkpoint: dict, source: str) -> dict:
     text = meta.get('cfg') if isinstance(meta, dict) else None
     if not isinstance(text, str):
         raise CheckpointError(
-            f'{source} does not say how its network is built, as checkpoints of a training do: give the '
-            "backbone, such as backbone=dict(type='ResNet', depth=50)"
+            f'{source} does not say how its network is built, as checkpoints of a training do: '
+            "load_backbone(path, backbone=dict(type='ResNet', depth=50)) builds what you name"
         )
     try:
         statements = ast.parse(text).body
@@ -85,8 +87,10 @@ def build_network(cfg: dict, source: str) -> nn.Module:
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         try:
             return MODELS.build(cfg)
-        except (TypeError, ValueError, KeyError, AssertionError) as error:
-            raise CheckpointError(f'the network in {source} cannot be built: {error}') from error
+        except Exception as error:  # whatever arguments of any kind make a class stumble over
+            raise CheckpointError(
+                f'the network in {source} cannot be built: {type(error).__name__}: {error}'
+            ) from error
 
 
 def _value(node: ast.expr) -> object:
@@ -95,24 +99,26 @@ def _value(node: ast.expr) -> object:
     Raises:
         ValueError: If it is anything else; names it.
     """
-    if (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == 'dict'
-        and not node.args
-    ):
-        return _dict((keyword.arg, _value(keyword.value)) for keyword in node.keywords)
-    if isinstance(node, ast.Dict) and None not in node.keys:
-        return _dict(
-            (ast.literal_eval(key), _value(value)) for key, value in zip(node.keys, node.values, strict=True)
-        )
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
+        items = [(keyword.arg, _value(keyword.value)) for keyword in node.keywords]
+        for mapping in node.args:  # dict({'a.b': 1}), as mmengine writes keys that are no names
+            items += _items(mapping)
+        return _dict(items)
+    if isinstance(node, ast.Dict):
+        return _dict(_items(node))
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(item) for item in node.elts]
     return ast.literal_eval(node)
 
 
+def _items(node: ast.expr) -> list[tuple[object, object]]:
+    if not isinstance(node, ast.Dict) or None in node.keys:
+        raise ValueError(f'{ast.unparse(node)[:80]} is no plain dict')
+    return [(ast.literal_eval(key), _value(value)) for key, value in zip(node.keys, node.values, strict=True)]
+
+
 def _dict(items: Iterable[tuple[object, object]]) -> dict:
-    return {key: value for key, value in items if key not in _OTHER_WEIGHTS}
+    return {key: value for key, value in items if key not in _DROPPED}
 
 
 def _check_types(cfg: object, source: str) -> None:
@@ -121,10 +127,11 @@ def _check_types(cfg: object, source: str) -> None:
         _check_types(value, source)
     if isinstance(cfg, dict) and 'type' in cfg:
         kind = _registered(cfg['type'])
-        if kind is None or not f'{kind.__module__}.'.startswith(_NETWORKS):
+        home = f'{getattr(kind, "__module__", "")}.'
+        if not home.startswith(_NETWORKS) or home.startswith(_NO_NETWORKS):
             raise CheckpointError(
                 f'the network in {source} has a part of type {cfg["type"]!r}, which is not registered as '
-                'part of a network: if you trust it, give the backbone, such as backbone=dict(type=...)'
+                'part of a network. load_backbone(path, backbone=dict(type=...)) builds what you trust'
             )
 
 

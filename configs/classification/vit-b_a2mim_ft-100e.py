@@ -50,7 +50,7 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 optim_wrapper = dict(
     optimizer=dict(lr=2.5e-4 * 1024 / 256, weight_decay=0.05),  # Table A2: base lr 2.5e-4 per 256 images
-    paramwise_cfg=dict(layer_decay_rate=0.65),  # "as [4]" (Appendix A.1), BEiT: 0.65
+    paramwise_cfg=dict(layer_decay_rate=0.65),  # Section 5.2
     clip_grad=dict(max_norm=5.0),  # Table A2
 )
 auto_scale_lr = dict(enable=True, base_batch_size=1024)  # Table A2

@@ -75,6 +75,4 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(by_epoch=True, max_epochs=8, val_interval=1)
-default_hooks = dict(
-    logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=1, save_best=None, save_optimizer=False)
-)
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=1, save_best=None))

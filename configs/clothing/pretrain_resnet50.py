@@ -1,5 +1,5 @@
 # A2MIM with ResNet-50 on the photos of clothes, 160 pixels, mask patches of 32 (a grid of 5 x 5), 400 epochs.
-# For a GPU; run so far on a CPU, for a few steps only.
+# For a GPU.
 _base_ = './pretrain_resnet18.py'
 
 image_size = 160

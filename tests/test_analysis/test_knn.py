@@ -67,6 +67,7 @@ def test_classes_without_an_image_get_no_vote():
     'options, words',
     [
         (dict(k=0), '1..60'),
+        (dict(num_classes=3), r'0\.\.2, got 0\.\.3'),
         (dict(k=61), '1..60'),
         (dict(temperature=0.0), 'positive'),
         (dict(temperature=float('nan')), 'positive'),
@@ -75,4 +76,4 @@ def test_classes_without_an_image_get_no_vote():
 def test_values_out_of_range_are_refused(options, words):
     bank, labels, query = problem(3)
     with pytest.raises(ValueError, match=words):
-        knn_scores(bank, labels, query, 4, **options)
+        knn_scores(bank, labels, query, **{'num_classes': 4, **options})

@@ -9,7 +9,10 @@ from torch import nn
 from a2mim_mm.engine import ClassesHook
 from a2mim_mm.registry import HOOKS
 
-ADVICE = 'set model.head.num_classes and data_preprocessor.num_classes'
+ADVICE = (
+    'set model.head.num_classes and data_preprocessor.num_classes, or mend the folders '
+    '(an empty one is no class)'
+)
 
 
 class Classifier(nn.Module):
@@ -19,6 +22,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.head = nn.Identity()
         self.head.num_classes = num_classes
+        self.data_preprocessor = nn.Identity()
 
 
 class Wrapped(MMDistributedDataParallel):
@@ -73,12 +77,12 @@ def test_agreement_passes(wrap):
 @pytest.mark.parametrize('count', [1, 3, 1000])
 def test_number_of_the_head(wrap, count, others):
     message = refusal('before_train', wrap(Classifier(count)), train='ab', **others)
-    assert message == f'train_dataloader has 2 classes (a, b), the model {count}: {ADVICE}'
+    assert message == f'train_dataloader has 2 classes (a, b), model.head {count}: {ADVICE}'
 
 
 def test_number_of_the_head_in_testing(wrap):
     message = refusal('before_test', wrap(Classifier(3)), test='ab')
-    assert message == f'test_dataloader has 2 classes (a, b), the model 3: {ADVICE}'
+    assert message == f'test_dataloader has 2 classes (a, b), model.head 3: {ADVICE}'
 
 
 def test_the_first_of_many_classes_are_named():
@@ -103,10 +107,30 @@ def test_training_and_validation_differ(wrap, train, val, counts, differing):
     message = refusal('before_train', wrap(Classifier(3)), train=train, val=val)
     assert message == (
         f'train_dataloader has {counts[0]} classes and val_dataloader {counts[1]}; only one of them has '
-        f'{differing}'
+        f'{differing} (a folder without images is no class)'
     )
 
 
 def test_training_and_validation_number_their_classes_alike(wrap):
     message = refusal('before_train', wrap(Classifier(3)), train='abc', val='acb')
     assert message == 'train_dataloader and val_dataloader number the same classes differently'
+
+
+def test_a_test_has_the_classes_that_the_checkpoint_was_trained_on(wrap):
+    hook, runner = ClassesHook(), FakeRunner(wrap(Classifier(3)), test='abc')
+    for checkpoint in ({}, dict(meta=None), dict(meta={}), dict(meta=dict(dataset_meta=dict(classes='abc')))):
+        hook.after_load_checkpoint(runner, checkpoint)
+        hook.before_test(runner)
+    hook.after_load_checkpoint(runner, dict(meta=dict(dataset_meta=dict(classes=('a', 'b', 'd')))))
+    with pytest.raises(ValueError, match='the checkpoint has 3 classes and test_dataloader 3; .* has c, d '):
+        hook.before_test(runner)
+
+
+def test_number_of_the_mixed_labels(wrap):
+    model = Classifier(2)
+    for number in (None, 2):  # None: nothing is mixed
+        model.data_preprocessor.num_classes = number
+        ClassesHook().before_train(FakeRunner(wrap(model), train='ab'))
+    model.data_preprocessor.num_classes = 3
+    message = refusal('before_train', wrap(model), train='ab')
+    assert message == f'train_dataloader has 2 classes (a, b), data_preprocessor 3: {ADVICE}'

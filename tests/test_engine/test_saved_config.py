@@ -35,6 +35,12 @@ def test_keys_that_are_no_names_and_negative_numbers_are_read():
     assert saved == dict(model=dict(a={'b-c': -1.5, 2: [None, True]}))
 
 
+def test_mappings_in_the_form_of_mmengine_are_read():
+    cfg = Config(dict(model=dict(a={'b.c': [dict(d={'e-f': 1}, g=2)]})))
+    saved = read_saved_config(checkpoint(cfg.pretty_text), 'a.pth')
+    assert saved == dict(model=dict(a={'b.c': [dict(d={'e-f': 1}, g=2)]}))
+
+
 def test_other_sections_are_not_looked_at():
     saved = read_saved_config(checkpoint('optim_wrapper = dict(lr=inf)\nmodel = dict(a=1)'), 'a.pth')
     assert saved == dict(model=dict(a=1))
@@ -51,6 +57,9 @@ def test_other_sections_are_not_looked_at():
         'dict(a=f\'{{open("{file}", "w")}}\')',
         "dict(**dict(a=1), b=open('{file}', 'w'))",
         "{{**dict(a=open('{file}', 'w'))}}",
+        "dict({{'a': open('{file}', 'w')}})",
+        'dict(dict(a=1))',
+        "dict([('a', 1)])",
         'dict(a=' + '(' * 5000 + ')' * 5000 + ')',
         'dict(a=' + '-' * 100_000 + '1)',
         'dict(a=',
@@ -109,6 +118,7 @@ def build_algorithm_config():
         'unheard_of_module.Thing',
         'CLIPGenerator',  # registered, but reads a file while it is built
         'ImageClassifier',  # registered, but no part of a network that is needed here
+        'TIMMBackbone',  # registered, but its arguments name what timm imports, opens or downloads
         None,
         3,
         ['ResNet'],
@@ -128,6 +138,23 @@ def test_types_that_are_no_registered_networks_are_refused(kind, tmp_path, monke
     assert not (tmp_path / 'imported').exists()
 
 
+def test_scopes_are_not_imported(tmp_path, monkeypatch):
+    """mmengine imports SCOPE.registry for an entry ``_scope_``."""
+    package = tmp_path / 'unheard_of_package'
+    package.mkdir()
+    for name in ('__init__', 'registry'):
+        (package / f'{name}.py').write_text(f'open({str(tmp_path / "imported")!r}, "w")')
+    monkeypatch.syspath_prepend(tmp_path)
+    text = (
+        "model = dict(backbone=dict(_scope_='unheard_of_package', type='ResNet', depth=18, "
+        "norm_cfg=dict(type='BN', _scope_='unheard_of_package')))"
+    )
+    cfg = read_saved_config(checkpoint(text), 'a.pth')['model']['backbone']
+    assert cfg == dict(RESNET, norm_cfg=dict(type='BN'))
+    build_network(cfg, 'a.pth')
+    assert not (tmp_path / 'imported').exists()
+
+
 def test_other_sources_of_weights_are_left_out():
     text = (
         "model = dict(backbone=dict(type='ResNet', depth=18, pretrained='http://x', "
@@ -141,3 +168,5 @@ def test_wrong_arguments_are_named():
         network(depth=17)
     with pytest.raises(CheckpointError, match=r'a\.pth cannot be built.*wings'):
         network(wings=2)
+    with pytest.raises(CheckpointError, match=r'a\.pth cannot be built: RuntimeError'):
+        network(base_channels=-3)

@@ -350,8 +350,8 @@ def test_other_classes_than_the_heads_end_in_one_line(work, photos, pretrained, 
     config = own_folders(work, photos)
     start = ['--pretrained', pretrained['resnet'], *OWN_OPTIONS]
     expected = (
-        '{} has 3 classes (ant, bee, cow), the model 4: set model.head.num_classes and '
-        'data_preprocessor.num_classes\n'
+        '{} has 3 classes (ant, bee, cow), model.head 4: set model.head.num_classes and '
+        'data_preprocessor.num_classes, or mend the folders (an empty one is no class)\n'
     )
     four = [*start, 'model.head.num_classes=4', 'data_preprocessor.num_classes=4']
     assert work.refuse(config, *four) == expected.format('train_dataloader')
@@ -360,4 +360,7 @@ def test_other_classes_than_the_heads_end_in_one_line(work, photos, pretrained, 
     for name, link in dict(ant='ant', bee='bee', cat='cow').items():
         os.symlink(photos / 'val' / link, two / name)
     message = work.refuse(config, *start, f'val_dataloader.dataset.data_root={two}')
-    assert message == ('train_dataloader has 3 classes and val_dataloader 3; only one of them has cat, cow\n')
+    assert message == (
+        'train_dataloader has 3 classes and val_dataloader 3; only one of them has cat, cow '
+        '(a folder without images is no class)\n'
+    )

@@ -1,6 +1,7 @@
 """tools/knn.py: its accuracy is scikit-learn's on the features of all images, as tests see them."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -97,6 +98,15 @@ def test_accuracy_is_that_of_scikit_learn(config, folders, backbone, k, capsys):
     printed = capsys.readouterr().out
     assert '31 neighbours, 15 test images' in printed
     assert 'loaded' in printed
+
+
+def test_folders_of_other_classes_are_refused(config, folders, tmp_path, capsys):
+    shutil.copytree(folders / 'test' / 'b', tmp_path / 'fewer' / 'b')
+    options = ['--cfg-options', f'test_dataloader.dataset.data_root={tmp_path / "fewer"}']
+    with pytest.raises(SystemExit):
+        run_tool(lambda: tool('knn').main([str(config), *options]))
+    message = 'training images has 3 classes and test images 1; only one of them has a, c'
+    assert message in capsys.readouterr().err
 
 
 def test_a_random_start_follows_its_seed(config):

@@ -61,11 +61,10 @@ def draw(axes: plt.Axes, backbone: Path, protocol: str) -> None:
             steps, values = curve(run, TOP1)
             axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.6)
             if (run / 'metrics.json').exists():
-                ended.append(values)
+                ended.append((steps, values))
         if ended:
-            axes.plot(
-                steps, np.mean(ended, axis=0), color=colour, linewidth=2.2, label=f'{start}, {len(ended)}'
-            )
+            steps, values = np.mean(ended, axis=0)
+            axes.plot(steps, values, color=colour, linewidth=2.2, label=f'{start}, {len(ended)} runs')
     axes.set(title=f'{backbone.name}, {TITLES[protocol]}', xlabel='epoch', ylabel='validation top-1 (%)')
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc='lower right')
@@ -82,7 +81,9 @@ def draw_loss(axes: plt.Axes, backbone: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Print the table, draw the curves."""
     args = parse_args(argv)
-    backbones = [path for path in sorted(args.runs.iterdir()) if [*path.glob('pretrain_*')]]
+    backbones = sorted({path.parent for path in args.runs.glob('*/pretrain_*')})
+    if not backbones:
+        raise SystemExit(f'error: no run of clothing.sh in {args.runs}')
     print('| backbone | protocol | start | test top-1 of each run | mean |\n|---|---|---|---|---|')
     for backbone in backbones:
         for (protocol, start), values in test_accuracies(backbone).items():
