@@ -64,7 +64,7 @@ def draw(axes: plt.Axes, backbone: Path, protocol: str) -> None:
                 ended.append((steps, values))
         if ended:
             steps, values = np.mean(ended, axis=0)
-            axes.plot(steps, values, color=colour, linewidth=2.2, label=f'{start}, {len(ended)} runs')
+            axes.plot(steps, values, color=colour, linewidth=2.2, label=f'{start}, n = {len(ended)}')
     axes.set(title=f'{backbone.name}, {TITLES[protocol]}', xlabel='epoch', ylabel='validation top-1 (%)')
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc='lower right')
