@@ -3,6 +3,7 @@
 import os
 import pickle
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from torch import nn
 
 from a2mim_mm.engine.checkpoint import (
     CheckpointError,
+    StrictLoadHook,
     install_safe_loader,
     load_checkpoint_file,
     load_from_local,
@@ -187,3 +189,13 @@ def test_long_lists_of_names_are_cut():
         CheckpointError, match=r'18 missing in the file \(0\.weight, 0\.bias, .*, and 13 more\)'
     ):
         load_strictly(model, {}, 'x')
+
+
+def test_hooks_behind_the_strict_one_see_plain_weights_as_a_checkpoint():
+    """mmengine's EMAHook asks for the key."""
+    model = nn.Linear(2, 3)
+    weights = {name: torch.randn_like(value) for name, value in model.state_dict().items()}
+    checkpoint = dict(weights)
+    StrictLoadHook('plain.pth', resume=False).after_load_checkpoint(SimpleNamespace(model=model), checkpoint)
+    assert checkpoint.keys() == {'state_dict'} and checkpoint['state_dict'] == weights
+    assert torch.equal(model.weight, weights['weight'])
