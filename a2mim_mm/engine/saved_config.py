@@ -69,7 +69,7 @@ def read_saved_config(checkpoint: dict, source: str) -> dict:
             and isinstance(statement.targets[0], ast.Name)
             and statement.targets[0].id in _SECTIONS
         }
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise CheckpointError(f'the config in {source} cannot be read as data: {error}') from error
     if not isinstance(sections.get('model'), dict):
         raise CheckpointError(f'the config in {source} has no model')

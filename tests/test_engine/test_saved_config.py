@@ -59,6 +59,7 @@ def test_other_sections_are_not_looked_at():
         "{{**dict(a=open('{file}', 'w'))}}",
         "dict({{'a': open('{file}', 'w')}})",
         'dict(dict(a=1))',
+        '{{[1]: 2}}',
         "dict([('a', 1)])",
         'dict(a=' + '(' * 5000 + ')' * 5000 + ')',
         'dict(a=' + '-' * 100_000 + '1)',
