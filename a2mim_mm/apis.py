@@ -191,8 +191,7 @@ def _batches(images: Images, size_hw: tuple[int, int], batch_size: int) -> Itera
             )
         yield from images.float().split(batch_size)
         return
-    given = [images] if isinstance(images, (str, Path)) else images
-    paths = [path for image in given for path in list_images(image)] or list_images(given)
+    paths = list_images(images)
     for start in range(0, len(paths), batch_size):
         yield torch.stack([read_image(path, size_hw) for path in paths[start : start + batch_size]])
 

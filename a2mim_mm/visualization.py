@@ -66,24 +66,28 @@ def _write(draw: ImageDraw.ImageDraw, text: str, x: int, y: int, width: int) -> 
 
 
 def list_images(images: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The image files below a folder, in a fixed order, or the given ones.
+    """The given image files, and those below the given folders, in a fixed order.
 
     Args:
-        images: A folder, a file or a list of files.
+        images: A folder, a file or a list of both.
 
     Raises:
-        FileNotFoundError: If one does not exist, or a folder holds no image.
+        FileNotFoundError: If one does not exist, a folder holds no image, or the list is empty.
     """
     from a2mim_mm.data import UnlabelledImages  # imports mmpretrain: not for every training of every library
 
-    if isinstance(images, (str, Path)) and Path(images).is_dir():
-        return [Path(info['img_path']) for info in UnlabelledImages(images).load_data_list()]
-    paths = [Path(path) for path in ([images] if isinstance(images, (str, Path)) else images)]
-    absent = [str(path) for path in paths if not path.is_file()]
-    if absent or not paths:
+    given = [Path(image) for image in ([images] if isinstance(images, (str, Path)) else images)]
+    absent = [str(path) for path in given if not path.exists()]
+    if absent or not given:
         raise FileNotFoundError(
-            f'images must be a folder or image files; not found: {", ".join(absent) or "any"}'
+            f'images must be folders or image files; not found: {", ".join(absent) or "any"}'
         )
+    paths = []
+    for path in given:
+        if path.is_dir():
+            paths += [Path(info['img_path']) for info in UnlabelledImages(path).load_data_list()]
+        else:
+            paths.append(path)
     return paths
 
 

@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     install_safe_loader()
     cfg = load_config(args.config, args.cfg_options)
     require(cfg, ('model', 'train_dataloader'), 'drawn')
-    paths = [path for image in args.images for path in list_images(image)][: args.count]
+    paths = list_images(args.images)[: args.count]
     img_b3hw = torch.stack([read_image(path, input_size(cfg)) for path in paths])
     model = build_model(cfg, args.checkpoint)
     pictures = draw(model, img_b3hw, args.seed, use_token=True)
