@@ -118,8 +118,7 @@ class StrictLoadHook(Hook):
             weights = dict(checkpoint)
             checkpoint.clear()
             checkpoint['state_dict'] = weights
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        load_strictly(model, checkpoint['state_dict'], self.path)
+        load_strictly(unwrap(runner.model), checkpoint['state_dict'], self.path)
         if self.resume:
             self._compare_lr(runner, checkpoint['optimizer'])
 
@@ -184,6 +183,11 @@ def load_what_fits(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> 
     # Older BatchNorms were saved without their counter, which nothing reads.
     missing = [key for key in missing if not key.endswith('num_batches_tracked')]
     return Misfit(missing, unexpected, misshapen)
+
+
+def unwrap(model: torch.nn.Module) -> torch.nn.Module:
+    """The model itself, where a Runner has wrapped it for several ranks."""
+    return model.module if is_model_wrapper(model) else model
 
 
 def first_names(names: list[str]) -> str:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from a2mim_mm.registry import HOOKS
+
+from .checkpoint import unwrap
 
 _NAMES_SHOWN = 5
 
@@ -69,7 +70,7 @@ def _classes(loader: DataLoader) -> tuple[str, ...]:
 
 
 def _compare_to_head(runner: Runner, classes: Sequence[str], loader: str) -> None:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrap(runner.model)
     numbers = {
         'model.head': model.head.num_classes,
         'data_preprocessor': getattr(model.data_preprocessor, 'num_classes', None),  # of the mixed labels

@@ -11,11 +11,10 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from .checkpoint import CheckpointError, first_names, load_checkpoint_file, load_what_fits
+from .checkpoint import CheckpointError, first_names, load_checkpoint_file, load_what_fits, unwrap
 
 BACKBONE = 'backbone'
 MISSING, MISSHAPEN = 'not in the checkpoint', 'of another shape'  # rows of the table
@@ -128,7 +127,7 @@ class PretrainedHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Load, and let go of the weights."""
-        self.pretrained.load_into(_unwrap(runner.model))
+        self.pretrained.load_into(unwrap(runner.model))
         del self.pretrained
 
 
@@ -140,7 +139,7 @@ def start_from_pretrained(runner: Runner, path: str | Path) -> None:
         CheckpointError: At once, if the checkpoint does not fill the backbone.
     """
     pretrained = _read_as_configured(path, runner.cfg)
-    runner.logger.info(pretrained.load_into(_unwrap(runner.model)))
+    runner.logger.info(pretrained.load_into(unwrap(runner.model)))
     runner.register_hook(PretrainedHook(pretrained))
 
 
@@ -215,10 +214,6 @@ def _submodule(model: nn.Module, name: str) -> nn.Module:
             f'pretrained_parts: this {type(model).__name__} has no {name!r}; it has '
             f'{", ".join(child for child, _ in model.named_children())}'
         ) from error
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
 
 
 def _of_the_encoder(unused: dict[str, torch.Tensor], children: set[str]) -> list[str]:

@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
 from a2mim_mm.registry import HOOKS
 from a2mim_mm.visualization import draw_grid, list_images, read_image, write_png
+
+from .checkpoint import unwrap
 
 
 @HOOKS.register_module()
@@ -62,9 +63,9 @@ class ReconstructionHook(Hook):
         Raises:
             ValueError: If the model has no ``reconstruct``.
         """
-        if not hasattr(_bare(runner), 'reconstruct'):
+        if not hasattr(unwrap(runner.model), 'reconstruct'):
             raise ValueError(
-                f'ReconstructionHook needs a model with reconstruct(), not {type(_bare(runner)).__name__}'
+                f'ReconstructionHook needs a model with reconstruct(), not {type(unwrap(runner.model)).__name__}'
             )
         dataset = runner.train_dataloader.dataset
         img_b3hw = torch.stack([_rgb(dataset[index]) for index in range(min(self.count, len(dataset)))])
@@ -85,7 +86,7 @@ class ReconstructionHook(Hook):
             self._draw(runner, runner.epoch, runner.iter)
 
     def _draw(self, runner: Runner, epoch: int, step: int) -> None:
-        model = _bare(runner)
+        model = unwrap(runner.model)
         device = next(model.parameters()).device
         generator = torch.Generator().manual_seed(self.seed)
         pictures = model.reconstruct(self._img_b3hw.to(device), generator=generator)
@@ -95,11 +96,6 @@ class ReconstructionHook(Hook):
         runner.visualizer.add_image('reconstructions', grid, step=step)
         runner.logger.info(f'Reconstructions drawn: {path}')
         self._drawn_iter = step
-
-
-def _bare(runner: Runner) -> torch.nn.Module:
-    """The model without its distributed wrapper."""
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def _rgb(sample: dict) -> Tensor:
