@@ -10,7 +10,7 @@ unpickler does not know is refused by name. mmengine falls back to
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import NamedTuple
@@ -190,7 +190,7 @@ def unwrap(model: torch.nn.Module) -> torch.nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
-def first_names(names: list[str]) -> str:
+def first_names(names: Sequence[str]) -> str:
     """The first few of a list of names, and how many more there are."""
     more = len(names) - _NAMES_SHOWN
     return ', '.join(names[:_NAMES_SHOWN]) + (f', and {more} more' if more > 0 else '')

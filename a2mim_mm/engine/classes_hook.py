@@ -8,9 +8,7 @@ from torch.utils.data import DataLoader
 
 from a2mim_mm.registry import HOOKS
 
-from .checkpoint import unwrap
-
-_NAMES_SHOWN = 5
+from .checkpoint import first_names, unwrap
 
 
 @HOOKS.register_module()
@@ -59,7 +57,7 @@ def compare_classes(classes: Sequence[str], others: Sequence[str], owner: str, o
     if differing:
         raise ValueError(
             f'{owner} has {len(classes)} classes and {other} {len(others)}; only one of them has '
-            f'{_first(differing)} (a folder without images is no class)'
+            f'{first_names(differing)} (a folder without images is no class)'
         )
     if tuple(classes) != tuple(others):
         raise ValueError(f'{owner} and {other} number the same classes differently')
@@ -78,11 +76,7 @@ def _compare_to_head(runner: Runner, classes: Sequence[str], loader: str) -> Non
     for owner, number in numbers.items():
         if number not in (None, len(classes)):
             raise ValueError(
-                f'{loader} has {len(classes)} classes ({_first(classes)}), {owner} {number}: set '
+                f'{loader} has {len(classes)} classes ({first_names(classes)}), {owner} {number}: set '
                 'model.head.num_classes and data_preprocessor.num_classes, or mend the folders (an empty one '
                 'is no class)'
             )
-
-
-def _first(names: Sequence[str]) -> str:
-    return ', '.join(names[:_NAMES_SHOWN]) + (', ...' if len(names) > _NAMES_SHOWN else '')

@@ -63,9 +63,10 @@ class ReconstructionHook(Hook):
         Raises:
             ValueError: If the model has no ``reconstruct``.
         """
-        if not hasattr(unwrap(runner.model), 'reconstruct'):
+        model = unwrap(runner.model)
+        if not hasattr(model, 'reconstruct'):
             raise ValueError(
-                f'ReconstructionHook needs a model with reconstruct(), not {type(unwrap(runner.model)).__name__}'
+                f'ReconstructionHook needs a model with reconstruct(), not {type(model).__name__}'
             )
         dataset = runner.train_dataloader.dataset
         img_b3hw = torch.stack([_rgb(dataset[index]) for index in range(min(self.count, len(dataset)))])

@@ -89,7 +89,7 @@ def test_the_first_of_many_classes_are_named():
     first = 'class_0, class_1, class_2, class_3, class_4'
     for method, split in (('before_train', 'train'), ('before_test', 'test')):
         assert f'5 classes ({first}), ' in refusal(method, Classifier(4), **{split: names(5)})
-        assert f'6 classes ({first}, ...), ' in refusal(method, Classifier(4), **{split: names(6)})
+        assert f'6 classes ({first}, and 1 more), ' in refusal(method, Classifier(4), **{split: names(6)})
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_the_first_of_many_classes_are_named():
         ('abc', 'ab', (3, 2), 'c'),  # an empty folder in validation
         ('abc', 'abcd', (3, 4), 'd'),
         ('abc', 'bc', (3, 2), 'a'),  # all labels of validation are one too low
-        ('abc', 'def', (3, 3), 'a, b, c, d, e, ...'),
+        ('abc', 'def', (3, 3), 'a, b, c, d, e, and 1 more'),
         ('abc', 'abcvwxyz', (3, 8), 'v, w, x, y, z'),
     ],
 )
