@@ -18,7 +18,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from a2mim_mm.analysis import knn_scores
+from a2mim_mm.analysis import check_neighbours, knn_scores
 from a2mim_mm.engine import install_safe_loader, load_pretrained
 from a2mim_mm.engine.classes_hook import compare_classes
 from a2mim_mm.engine.cli import load_config, require, run_tool, write_json
@@ -107,6 +107,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     bank_cfg = test_cfg.copy()  # the training images as the test images are seen: no random crop, in order
     bank_cfg.dataset = {**cfg.train_dataloader.dataset, 'pipeline': test_cfg.dataset.pipeline}
     bank, test = Runner.build_dataloader(bank_cfg), Runner.build_dataloader(test_cfg)
+    check_neighbours(len(bank.dataset), args.k, args.temperature)  # now, not when all features are there
     compare_classes(*(loader.dataset.metainfo['classes'] for loader in (bank, test)), *DATA)
     bank_nd, labels_n = extract(model, bank, DATA[0])
     query_md, labels_m = extract(model, test, DATA[1])

@@ -1,5 +1,5 @@
 """What a trained network has learnt, measured without training it further."""
 
-from .knn import knn_scores
+from .knn import check_neighbours, knn_scores
 
-__all__ = ['knn_scores']
+__all__ = ['check_neighbours', 'knn_scores']

@@ -10,6 +10,18 @@ from torch.nn import functional as F
 _CHUNK = 1024  # queries at a time: their similarities to a bank of 1.3 million take 5 GB
 
 
+def check_neighbours(num_images: int, k: int, temperature: float) -> None:
+    """Check what :func:`knn_scores` takes, for a bank of ``num_images``, before its features are at hand.
+
+    Raises:
+        ValueError: If k or the temperature is out of range.
+    """
+    if not 1 <= k <= num_images:
+        raise ValueError(f'k must be in 1..{num_images}, the number of images in the bank, got {k}')
+    if not temperature > 0:
+        raise ValueError(f'temperature must be positive, got {temperature}')
+
+
 def knn_scores(
     bank_nd: Tensor,
     labels_n: Tensor,
@@ -37,10 +49,7 @@ def knn_scores(
     Raises:
         ValueError: If k, the temperature or a class is out of range.
     """
-    if not 1 <= k <= len(bank_nd):
-        raise ValueError(f'k must be in 1..{len(bank_nd)}, the number of images in the bank, got {k}')
-    if not temperature > 0:
-        raise ValueError(f'temperature must be positive, got {temperature}')
+    check_neighbours(len(bank_nd), k, temperature)
     if labels_n.min() < 0 or labels_n.max() >= num_classes:
         raise ValueError(
             f'classes must be in 0..{num_classes - 1}, got {labels_n.min().item()}..{labels_n.max().item()}'

@@ -118,6 +118,13 @@ def test_a_random_start_follows_its_seed(config):
     assert not torch.equal(models[0][name], models[2][name])
 
 
+def test_a_k_beyond_the_images_is_refused_before_they_are_read(config, monkeypatch):
+    knn = tool('knn')
+    monkeypatch.setattr(knn, 'extract', lambda *args: pytest.fail('features were extracted'))
+    with pytest.raises(ValueError, match=r'k must be in 1\.\.31'):
+        knn.main([str(config), '--k', '32'])
+
+
 @pytest.mark.parametrize(
     'args, words',
     [
