@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.evaluation import Accuracy
 from rich.progress import track
@@ -21,9 +20,7 @@ from torch.utils.data import DataLoader
 from a2mim_mm.analysis import check_neighbours, knn_scores
 from a2mim_mm.engine import install_safe_loader, load_pretrained
 from a2mim_mm.engine.classes_hook import compare_classes
-from a2mim_mm.engine.cli import load_config, require, run_tool, write_json
-from a2mim_mm.engine.launch import fit_to_cpu
-from a2mim_mm.registry import MODELS
+from a2mim_mm.engine.cli import build_model, load_config, require, run_tool, write_json
 
 DATA = ('training images', 'test images')
 
@@ -54,17 +51,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def build_model(cfg: Config, pretrained: str | None, seed: int) -> nn.Module:
+def load_classifier(cfg: Config, pretrained: str | None, seed: int) -> nn.Module:
     """The classifier in evaluation mode, its backbone from the checkpoint, or random.
 
     Raises:
         ValueError: If the checkpoint does not fill the backbone.
     """
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     torch.manual_seed(seed)
-    model_cfg = cfg.model.copy()
-    model_cfg.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-    model = MODELS.build(model_cfg)
+    model = build_model(cfg)
     if pretrained is None:
         model.init_weights()
     else:
@@ -101,8 +95,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     install_safe_loader()
     cfg = load_config(args.config, args.cfg_options)
     require(cfg, ('model', 'train_dataloader', 'test_dataloader'), 'searched for neighbours')
-    fit_to_cpu(cfg)
-    model = build_model(cfg, args.pretrained, args.seed)
+    model = load_classifier(cfg, args.pretrained, args.seed)
     test_cfg = cfg.test_dataloader
     bank_cfg = test_cfg.copy()  # the training images as the test images are seen: no random crop, in order
     bank_cfg.dataset = {**cfg.train_dataloader.dataset, 'pipeline': test_cfg.dataset.pipeline}

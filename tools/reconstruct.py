@@ -8,15 +8,12 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.registry import init_default_scope
 from torch import Tensor
 
 from a2mim_mm.engine import install_safe_loader, load_checkpoint_file
 from a2mim_mm.engine.checkpoint import load_strictly
-from a2mim_mm.engine.cli import load_config, require, run_tool
-from a2mim_mm.engine.launch import fit_to_cpu
+from a2mim_mm.engine.cli import build_model, load_config, require, run_tool
 from a2mim_mm.models import A2MIM
-from a2mim_mm.registry import MODELS
 from a2mim_mm.visualization import draw_grid, list_images, read_image, training_size, write_png
 
 
@@ -45,17 +42,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def build_model(cfg: Config, checkpoint: str) -> A2MIM:
+def load_model(cfg: Config, checkpoint: str) -> A2MIM:
     """The pre-trained model, whole.
 
     Raises:
         ValueError: If the config builds another kind of model, or the checkpoint does not fit it.
     """
-    fit_to_cpu(cfg)
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    model_cfg = cfg.model.copy()
-    model_cfg.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-    model = MODELS.build(model_cfg)
+    model = build_model(cfg)
     if not isinstance(model, A2MIM):
         raise ValueError(
             f'config {cfg.filename} builds a {type(model).__name__}: only A2MIM reconstructs images'
@@ -94,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     require(cfg, ('model', 'train_dataloader'), 'drawn')
     paths = list_images(args.images)[: args.count]
     img_b3hw = torch.stack([read_image(path, input_size(cfg)) for path in paths])
-    model = build_model(cfg, args.checkpoint)
+    model = load_model(cfg, args.checkpoint)
     pictures = draw(model, img_b3hw, args.seed, use_token=True)
     caption = Path(args.checkpoint).name
     if args.no_token:

@@ -13,9 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from torch import nn
 
-from .launch import leave_distributed
+from a2mim_mm.registry import MODELS
+
+from .launch import fit_to_cpu, leave_distributed
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Keys that the Runner, mmpretrain, mmdet or this package read from a config, beside the Runner's arguments.
@@ -92,6 +96,15 @@ def require(cfg: Config, names: tuple[str, ...], task: str) -> None:
     absent = [name for name in names if cfg.get(name) is None]
     if absent:
         raise ValueError(f'config {cfg.filename} cannot be {task}: it has no {", ".join(absent)}')
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """The model of a config, its weights not initialised, as a Runner would build it on this machine."""
+    fit_to_cpu(cfg)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    model_cfg = cfg.model.copy()
+    model_cfg.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    return MODELS.build(model_cfg)
 
 
 def set_work_dir(cfg: Config, work_dir: str | None) -> None:

@@ -112,7 +112,9 @@ def test_folders_of_other_classes_are_refused(config, folders, tmp_path, capsys)
 def test_a_random_start_follows_its_seed(config):
     knn = tool('knn')
     seeds = [[str(config), '--k', '3', '--seed', seed] for seed in ('0', '0', '1')]
-    models = [knn.build_model(knn.load_config(args[0]), None, int(args[-1])).state_dict() for args in seeds]
+    models = [
+        knn.load_classifier(knn.load_config(args[0]), None, int(args[-1])).state_dict() for args in seeds
+    ]
     name = 'backbone.layer1.0.conv1.weight'
     assert torch.equal(models[0][name], models[1][name])
     assert not torch.equal(models[0][name], models[2][name])
