@@ -2,8 +2,8 @@
 
 python tools/knn.py configs/classification/r50_a2mim_linear-100e.py --pretrained CHECKPOINT
 
-One process. All training features stay on the device: of ImageNet-1K and ResNet-50, 10.5 GB, three times that
-at the peak.
+One process. All training features stay on the device: of ImageNet-1K and ResNet-50, by arithmetic, 10.5 GB,
+and up to three times that at the peak.
 """
 
 import argparse
