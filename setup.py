@@ -57,7 +57,8 @@ setup(
     include_package_data=False,
     install_requires=requirements('runtime', 'mminstall'),
     extras_require={
-        'all': requirements('optional', 'tests'),
+        'all': requirements('optional', 'convert', 'tests'),
+        'convert': requirements('convert'),
         'optional': requirements('optional'),
         'tests': requirements('tests'),
         'mim': requirements('mminstall'),

@@ -10,6 +10,7 @@ unpickler does not know is refused by name. mmengine falls back to
 
 import io
 import re
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -242,11 +243,14 @@ def _read_torch(file: io.IOBase, name: str, map_location: MapLocation) -> dict:
     file.seek(0)
     if not start.startswith((b'PK', b'\x80')):  # a zip archive, as torch.save writes, or a bare pickle
         raise CheckpointError(f'{name} is no checkpoint: it begins with {start[:16]!r}')
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    _check_archive(file, name)
     try:
         with torch.serialization.safe_globals(_allowed_globals()):
             checkpoint = torch.load(file, map_location=map_location, weights_only=True)
     except UnpicklingError as error:
-        raise CheckpointError(_refusal(name, str(error))) from error
+        raise CheckpointError(_refusal(name, str(error), _unknown_globals(file))) from error
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a file of arbitrary bytes makes the unpickler stumble over
@@ -256,17 +260,57 @@ def _read_torch(file: io.IOBase, name: str, map_location: MapLocation) -> dict:
         ) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f'{name} holds a {type(checkpoint).__name__}, not a dict of weights')
+    _check_sizes(checkpoint, size, name)
     return checkpoint
 
 
-def _refusal(name: str, message: str) -> str:
+def _check_archive(file: io.IOBase, name: str) -> None:
+    """Refuse an archive that would grow while it is read: torch.save compresses nothing."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            packed = [entry for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        packed = []  # a bare pickle, or damaged: torch.load says which
+    finally:
+        file.seek(0)
+    if packed:
+        raise CheckpointError(
+            f'{name} is refused: {len(packed)} of its parts are compressed, which torch.save never does, and '
+            f'would unpack to {sum(entry.file_size for entry in packed):,} bytes'
+        )
+
+
+def _check_sizes(content: object, size: int, name: str) -> None:
+    """Refuse tensors that are larger than their file: views that repeat a few numbers without end."""
+    if isinstance(content, torch.Tensor) and content.numel() * content.element_size() > size:
+        raise CheckpointError(
+            f'{name} is refused: a tensor of shape {tuple(content.shape)} is larger than the file of {size:,} bytes'
+        )
+    children = content.values() if isinstance(content, dict) else content
+    if isinstance(children, (list, tuple)) or isinstance(content, dict):
+        for child in children:
+            _check_sizes(child, size, name)
+
+
+def _unknown_globals(file: io.IOBase) -> list[str]:
+    """All names that the pickle of a checkpoint wants beyond those that are known; found without running it."""
+    file.seek(0)
+    try:
+        with torch.serialization.safe_globals(_allowed_globals()):
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
+    except Exception:  # of an older format, or damaged
+        return []
+
+
+def _refusal(name: str, message: str, unknown: Sequence[str]) -> str:
     wanted = re.search(r'GLOBAL (\S+)', message) or re.search(r'(?:for|got) (<.*>)', message)
     if wanted is None:
         return f'{name} is damaged: its pickle cannot be read'
+    names = dict.fromkeys([wanted.group(1), *unknown])
     return (
-        f'{name} is refused: reading it would call {wanted.group(1)}, and a checkpoint may hold only '
-        'tensors, plain Python values, numpy arrays and mmengine histories. If you trust its origin, load it '
-        "in a process of its own and save its weights alone: torch.save(checkpoint['state_dict'], NEW_PATH)"
+        f'{name} is refused: reading it would call {", ".join(names)}, and a checkpoint may '
+        'hold only tensors, plain Python values, numpy arrays and mmengine histories. If you trust its origin, '
+        'write its encoder alone to a new file: python tools/convert_checkpoint.py OLD NEW --to mmpretrain --trust'
     )
 
 

@@ -1,5 +1,6 @@
 """Checkpoints load wholly and without running code from the file, or not at all."""
 
+import argparse
 import os
 import pickle
 import zipfile
@@ -98,6 +99,29 @@ def test_code_in_a_checkpoint_never_runs(tmp_path, wrap, named, zipped):
     # The payload is a real one:
     pickle.loads(pickle.dumps(Call(os.system, f'touch {payload}')))
     assert payload.exists()
+
+
+def test_refusal_names_all_that_a_pickle_wants(tmp_path):
+    path = tmp_path / 'mae.pth'
+    torch.save(dict(model={}, args=argparse.Namespace(lr=1), scaler=Call(os.getcwd)), path)
+    with pytest.raises(CheckpointError, match='refused') as error:
+        load_checkpoint_file(path)
+    assert 'argparse.Namespace' in str(error.value) and 'posix.getcwd' in str(error.value)
+    assert 'convert_checkpoint.py' in str(error.value)
+
+
+def test_what_grows_while_it_is_read_is_refused(tmp_path):
+    plain, bomb = tmp_path / 'plain.pth', tmp_path / 'bomb.pth'
+    torch.save(dict(weight=torch.zeros(1000, 1000)), plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(bomb, 'w', zipfile.ZIP_DEFLATED) as packed:
+        for entry in source.infolist():
+            packed.writestr(entry.filename, source.read(entry))
+    assert bomb.stat().st_size < plain.stat().st_size / 100
+    with pytest.raises(CheckpointError, match='parts are compressed.*unpack to 4,'):
+        load_checkpoint_file(bomb)
+    torch.save(dict(state_dict=[dict(weight=torch.zeros(1).expand(10**12))]), bomb)
+    with pytest.raises(CheckpointError, match='is larger than the file'):
+        load_checkpoint_file(bomb)
 
 
 def test_only_statistics_of_histories_pass_as_getattr(tmp_path):

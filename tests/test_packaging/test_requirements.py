@@ -41,9 +41,9 @@ def requirements(name):
     return {package: specifiers.strip() for package, specifiers in pairs}, lines
 
 
-def test_the_five_files_are_there_and_nothing_else():
+def test_the_six_files_are_there_and_nothing_else():
     names = {path.stem for path in (ROOT / 'requirements').iterdir()}
-    assert names == {'build', 'runtime', 'mminstall', 'optional', 'tests'}
+    assert names == {'build', 'runtime', 'mminstall', 'optional', 'convert', 'tests'}
     listed = re.findall(r'requirements/(\w+)\.txt', (ROOT / 'requirements.txt').read_text())
     assert set(listed) == names
 
@@ -98,8 +98,8 @@ def imported(folder):
 @pytest.mark.parametrize(
     ('folder', 'files'),
     [
-        ('a2mim_mm', ('runtime', 'mminstall', 'optional')),
-        ('tests', ('build', 'runtime', 'mminstall', 'optional', 'tests')),
+        ('a2mim_mm', ('runtime', 'mminstall', 'optional', 'convert')),
+        ('tests', ('build', 'runtime', 'mminstall', 'optional', 'convert', 'tests')),
     ],
 )
 def test_what_is_imported_is_required(folder, files):

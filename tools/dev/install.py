@@ -21,7 +21,7 @@ from mmcv_wheels import MMCV, MmcvWheels
 REQUIREMENTS = ROOT / 'requirements'
 TARGETS = {
     'demo': ('build', 'runtime', 'mminstall', 'optional'),
-    'test': ('build', 'runtime', 'mminstall', 'optional', 'tests'),
+    'test': ('build', 'runtime', 'mminstall', 'optional', 'convert', 'tests'),
     'lint': ('tests',),  # only the line of ruff
 }
 OPS_WORK = 'import torch, mmcv._ext'

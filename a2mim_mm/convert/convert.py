@@ -1,0 +1,275 @@
+"""A conversion from file to file: read, find the encoder, express it, prove it, write it, report."""
+
+import hashlib
+import shutil
+import warnings
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from a2mim_mm.engine.checkpoint import first_names, load_checkpoint_file
+from a2mim_mm.engine.cli import write_json
+from a2mim_mm.models.vit import A2MIMViT
+
+from .detect import Found, detect
+from .encoder import ConversionError, Encoder, resized
+from .libraries import LibraryMissing
+from .naming import Hints
+from .pickles import read_array_pickle
+from .targets import DRAFT, TARGETS, Expression, Target
+from .verify import TOLERANCE, check_difference, example_images, of_pivot, reference, relative_difference
+from .vit import arch_of
+
+_PACKAGES = ('torch', 'torchvision', 'timm', 'onedl-mmpretrain', 'onnxruntime', 'a2mim_mm')
+_MOCO_V3_SMALL = dict(embed_dims=384, num_layers=12, num_heads=12, feedforward_channels=1536)
+ARCHES = {**A2MIMViT.arch_zoo, 'mocov3-small': _MOCO_V3_SMALL}
+
+
+def convert_checkpoint(
+    source: str | Path,
+    target: str | Path,
+    to: str,
+    origin: str = 'auto',
+    *,
+    arch: str | None = None,
+    entry: str | None = None,
+    img_size: int | None = None,
+    timm_model: str | None = None,
+    verify: bool = True,
+    trust: bool = False,
+    log: Callable[[str], None] = print,
+) -> dict:
+    """Convert the encoder in a checkpoint to another format; see ``docs/checkpoints.md`` for the formats.
+
+    Source and target networks are built from the two files, and the same images go through both: in float64, in
+    float32 for ONNX. Where they differ, or anything else goes wrong, nothing is written.
+
+    Args:
+        source: ``.pth``, ``.safetensors`` or detectron2's ``.pkl``.
+        target: The file to write, or for ``huggingface`` the folder. Its suffix chooses ``.safetensors`` or
+            ``.pth``. A file that is there is replaced.
+        to: A name of ``TARGETS``.
+        origin: A name of ``ORIGINS``; ``'auto'``: told from the names in the file.
+        arch: Where weights leave it open, ``'heads=N'`` or the name of a ViT of mmpretrain.
+        entry: Which of several state dicts in the file, such as ``'ema'``.
+        img_size: Resample position embedding and bias tables to this image size, in pixels.
+        timm_model: Name of the timm model that is to hold the encoder; by default one that does.
+        verify: Whether to prove the conversion; without, a library that is missing does not matter.
+        trust: Unpickle whatever the source holds, which runs code from it.
+        log: Is told, in lines, what was found, dropped and measured.
+
+    Returns:
+        The report, which is also written to ``TARGET.report.json``.
+
+    Raises:
+        ConversionError: If the source is of no known format or ambiguous, the target cannot hold the encoder, or
+            the networks differ.
+        CheckpointError: If the source cannot be read, or reading it would run code.
+        ValueError: If an argument has a value that is not allowed.
+    """
+    source, target = Path(source).expanduser(), Path(target).expanduser()
+    kind = _check_arguments(source, target, to)
+    checkpoint = _read(source, trust)
+    found = detect(checkpoint, str(source), origin, _hints(arch), entry)
+    del checkpoint
+    _check_arch(found.encoder, arch)
+    _log_found(found, log)
+
+    encoder, resampled, differences = found.encoder, [], {}
+    if img_size is not None:
+        encoder, resampled = resized(found.encoder, img_size)
+        if verify:
+            pivot = of_pivot(found.encoder)
+            differences['source to pivot'] = _compare(found, found.encoder, pivot, torch.float64, TOLERANCE)
+    expression = kind.express(encoder, found.mean_std, timm_model)
+    draft = target.with_name(DRAFT + target.name)
+    try:
+        kind.write(expression, draft)
+        if verify:
+            key = 'resampled pivot to target' if resampled else 'source to target'
+            differences[key] = _prove(kind, found, encoder, expression, draft, bool(resampled))
+        report = _report(source, target, to, found, expression, encoder, resampled, differences, verify)
+        _move(kind, draft, target)
+    finally:
+        _remove(kind, draft)
+    write_json(target.with_name(f'{target.name}.report.json'), report)
+    _log_report(report, log)
+    return report
+
+
+def _check_arguments(source: Path, target: Path, to: str) -> Target:
+    """The kind of file to write."""
+    if to not in TARGETS:
+        raise ValueError(f'there is no format {to!r} to write; known: {", ".join(TARGETS)}')
+    kind = TARGETS[to]
+    if (
+        target.resolve() == source.resolve()
+        or target.exists()
+        and source.exists()
+        and target.samefile(source)
+    ):
+        raise ValueError(f'{target} is the source itself')
+    if kind.suffixes and target.suffix not in kind.suffixes:
+        raise ValueError(f'{to} is written to {" or ".join(kind.suffixes)}, got {target.name!r}')
+    if kind.suffixes and target.is_dir():
+        raise ValueError(f'{target} is a folder')
+    if not kind.suffixes and (target.is_file() or target.is_dir() and any(target.iterdir())):
+        raise ValueError(f'{to} is written to a new or empty folder, and {target} is none')
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return kind
+
+
+def _read(source: Path, trust: bool) -> dict:
+    if trust:
+        warnings.warn(f'{source} is unpickled as it is: whatever code it holds runs now', stacklevel=3)
+        return torch.load(source, map_location='cpu', weights_only=False)
+    if source.suffix == '.pkl' and source.is_file():
+        return read_array_pickle(source)
+    return load_checkpoint_file(source)
+
+
+def _hints(arch: str | None) -> Hints | None:
+    if arch is None:
+        return None
+    if arch.startswith('heads=') and arch[6:].isdigit() and int(arch[6:]) > 0:
+        return Hints(heads=int(arch[6:]))
+    if arch in ARCHES:
+        return Hints(heads=ARCHES[arch]['num_heads'])
+    raise ValueError(f'there is no ViT {arch!r}; known: heads=N, {", ".join(ARCHES)}')
+
+
+def _check_arch(encoder: Encoder, arch: str | None) -> None:
+    """Hold the encoder to the sizes that were named."""
+    if arch is None:
+        return
+    if encoder.family != 'A2MIMViT':
+        raise ConversionError(f'--arch {arch} is of a ViT, the source holds a {encoder.family}')
+    expected, sizes = ARCHES.get(arch), arch_of(encoder.cfg)
+    if expected is not None and any(sizes[key] != expected[key] for key in sizes):
+        raise ConversionError(f'--arch {arch} is {expected}, the source is {sizes}')
+
+
+def _compare(found: Found, encoder: Encoder, other, dtype: torch.dtype, tolerance: float) -> float:
+    """Largest relative difference between the source's network and another's."""
+    images = example_images(encoder.cfg, dtype)
+    try:
+        source = reference(found.naming, found.encoder.cfg, found.weights, dtype)
+    except LibraryMissing as error:
+        raise ConversionError(
+            f'the network of {found.naming.name} cannot be built here, so nothing is proved: {error}. '
+            '--no-verify writes without proof'
+        ) from error
+    with torch.no_grad():
+        difference = relative_difference(source.features(images), other.features(images))
+    check_difference(difference, tolerance, 'source and target')
+    return difference
+
+
+def _prove(
+    kind: Target, found: Found, encoder: Encoder, expression: Expression, draft: Path, resampled: bool
+) -> float:
+    """Compare what was written with the source, or with the pivot where it was resampled."""
+    target = kind.read_back(expression, draft).to(kind.dtype).eval()
+    if not resampled:
+        return _compare(found, encoder, target, kind.dtype, kind.tolerance)
+    images = example_images(encoder.cfg, kind.dtype)
+    with torch.no_grad():
+        difference = relative_difference(
+            of_pivot(encoder, kind.dtype).features(images), target.features(images)
+        )
+    check_difference(difference, kind.tolerance, 'resampled encoder and target')
+    return difference
+
+
+def _move(kind: Target, draft: Path, target: Path) -> None:
+    for part, whole in zip(kind.beside(draft), kind.beside(target), strict=True):
+        part.replace(whole)
+    if target.is_dir():
+        target.rmdir()
+    draft.replace(target)
+
+
+def _remove(kind: Target, draft: Path) -> None:
+    for path in (draft, *kind.beside(draft)):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _report(
+    source: Path,
+    target: Path,
+    to: str,
+    found: Found,
+    expression: Expression,
+    encoder: Encoder,
+    resampled: list[str],
+    differences: dict[str, float],
+    verify: bool,
+) -> dict:
+    digest = hashlib.sha256()
+    with source.open('rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    mean, std = found.mean_std or (None, None)
+    return {
+        'source': {
+            'file': source.name,
+            'sha256': digest.hexdigest(),
+            'format': found.origin.name,
+            'also': found.also,
+            'names': found.naming.name,
+            'entry': found.entry,
+        },
+        'target': {'file': target.name, 'format': to, 'names': expression.naming.name},
+        'backbone': encoder.cfg,
+        'image_mean': mean,
+        'image_std': std,
+        'counts': {
+            'encoder': len(found.weights),
+            'outside': len(found.outside),
+            'written': len(expression.weights),
+            'resampled': len(resampled),
+        },
+        'resampled': resampled,
+        'folded': encoder.folded,
+        'dropped': {name: 'not part of the encoder' for name in found.outside} | expression.dropped,
+        'verified': verify,
+        'largest_relative_difference': differences,
+        'versions': {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _log_found(found: Found, log: Callable[[str], None]) -> None:
+    also = f', read the same as {", ".join(found.also)}' if found.also else ''
+    place = f', entry {found.entry!r}' if found.entry else ''
+    log(f'format: {found.origin.name} ({found.origin.title}){also}; names of {found.naming.name}{place}')
+    log(f'encoder: {found.encoder.cfg}')
+    if found.mean_std is None:
+        log('note: the weights do not tell how images were normalised: those who wrote it differ')
+    elif found.mean_std[0] == (0.5, 0.5, 0.5):
+        log('note: trained on images of mean and std 0.5, where the configs here have those of ImageNet')
+
+
+def _log_report(report: dict, log: Callable[[str], None]) -> None:
+    counts = report['counts']
+    log(
+        f'{counts["encoder"]} weights of the encoder -> {counts["written"]} written, {counts["resampled"]} resampled'
+    )
+    for reason in dict.fromkeys(report['dropped'].values()):
+        names = [name for name, why in report['dropped'].items() if why == reason]
+        log(f'left out, {reason}: {len(names)} ({first_names(names)})')
+    for sides, difference in report['largest_relative_difference'].items():
+        log(f'largest relative difference, {sides}: {difference:.2e}')
+    if not report['verified']:
+        log('not verified')

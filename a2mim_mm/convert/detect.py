@@ -1,0 +1,231 @@
+"""From a file to the pivot: which origin wrote it, told from its names."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from a2mim_mm.engine.checkpoint import CheckpointError, first_names
+from a2mim_mm.engine.saved_config import read_saved_config
+from a2mim_mm.registry import MODELS
+
+from .encoder import ConversionError, Encoder
+from .naming import Hints, Naming
+from .origins import FILE, ORIGINS, Origin
+
+EMA = 'ema'  # the entry of the copies that mmcv's EMAHook keeps
+_MODULE = 'module.'  # put in front of all names by data parallel training
+_REASONS_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Found:
+    """An encoder in a file.
+
+    Args:
+        origin: Who wrote it.
+        naming: How its weights are named there.
+        entry: Where in the file the state dict is; ``''`` where the file is one.
+        weights: The encoder's, by the names of the file.
+        outside: Names of what else the file holds.
+        encoder: The pivot.
+        mean_std: Normalisation of images, RGB in 0..1; None where origins that agree on all else do not.
+        also: Names of other origins that read the very same encoder.
+    """
+
+    origin: Origin
+    naming: Naming
+    entry: str
+    weights: dict[str, Tensor]
+    outside: tuple[str, ...]
+    encoder: Encoder
+    mean_std: tuple | None
+    also: tuple[str, ...] = ()
+
+
+def detect(
+    checkpoint: dict, source: str, origin: str = 'auto', hints: Hints | None = None, entry: str | None = None
+) -> Found:
+    """Find the encoder in what a file holds.
+
+    Args:
+        checkpoint: What the file holds.
+        source: Where it comes from, for messages.
+        origin: Name of a row of the table; ``'auto'``: told from the names.
+        hints: What is known of the network beside its weights; by default what the file's own config says.
+        entry: Which of several state dicts in the file; None: the one that the origin's own tools take.
+
+    Returns:
+        What was found; of several origins that agree, the first in the table.
+
+    Raises:
+        ConversionError: If no origin fits, or several do that read different encoders; says which, or why.
+        CheckpointError: If there are no weights, or some are not finite.
+    """
+    entries = state_dicts(checkpoint, source)
+    if entry is not None and entry not in entries:
+        raise ConversionError(f'{source} has no state dict {entry!r}; it has {", ".join(map(repr, entries))}')
+    if origin != 'auto' and origin not in ORIGINS:
+        raise ConversionError(f'there is no format {origin!r} to read; known: auto, {", ".join(ORIGINS)}')
+    saved = _saved_config(checkpoint, source)
+    hints = hints or _hints_of(saved)
+    found, reasons = [], {}
+    for row in ORIGINS.values() if origin == 'auto' else (ORIGINS[origin],):
+        for name in [name for name in row.entries if name in entries] if entry is None else [entry]:
+            matches = _read_as(row, entries[name], name, hints, reasons)
+            if matches:
+                found += matches
+                break
+    if not found:
+        raise ConversionError(_refusal(source, entries, reasons))
+    different = [other for other in found[1:] if not _same(found[0].encoder, other.encoder)]
+    if different:
+        names = dict.fromkeys(
+            f'{other.origin.name} ({other.naming.name})' for other in [found[0], *different]
+        )
+        raise ConversionError(
+            f'{source} is ambiguous, and different networks by {" and ".join(names)}: choose with --from'
+        )
+    _check_finite(found[0].weights, source)
+    agreed = len({other.mean_std for other in found}) == 1
+    beside = tuple(f'{name}: {len(entries[name])} weights' for name in entries if name != found[0].entry)
+    return replace(
+        found[0],
+        outside=found[0].outside + beside,
+        mean_std=_mean_std_of(saved) or (found[0].mean_std if agreed else None),
+        also=tuple(dict.fromkeys(other.origin.name for other in found[1:])),
+    )
+
+
+def state_dicts(checkpoint: dict, source: str) -> dict[str, dict[str, Tensor]]:
+    """The state dicts in a file by their keys, without ``module.``; ``''`` for weights at the top.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    nested = {key: value for key, value in checkpoint.items() if isinstance(key, str)}
+    entries = {
+        key: _tensors(value) for key, value in {FILE: checkpoint, **nested}.items() if isinstance(value, dict)
+    }
+    entries = {key: weights for key, weights in entries.items() if weights}
+    if not entries:
+        raise CheckpointError(
+            f'{source} holds no weights: its keys are {first_names([*map(str, checkpoint)])}'
+        )
+    for weights in [*entries.values()]:
+        averaged = _averaged(weights)
+        if averaged:
+            entries[EMA] = averaged
+    return entries
+
+
+def _tensors(content: dict) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(_MODULE): torch.from_numpy(np.array(value))
+        if isinstance(value, np.ndarray)
+        else value
+        for name, value in content.items()
+        if isinstance(name, str)
+        and (isinstance(value, Tensor) or isinstance(value, np.ndarray) and value.dtype.kind in 'fiub')
+    }
+
+
+def _averaged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The second copy of weights that mmcv's EMAHook keeps in buffers, ``ema_backbone_conv1_weight``; or empty.
+
+    In a file that is written at the end of an epoch the hook has exchanged the two (source: mmcv, OpenMixup):
+    there the copy is the one that was not averaged.
+    """
+    flat = {f'ema_{name.replace(".", "_")}': name for name in weights}
+    copies = {flat[name]: tensor for name, tensor in weights.items() if name in flat}
+    return (
+        {**{name: tensor for name, tensor in weights.items() if name not in flat}, **copies} if copies else {}
+    )
+
+
+def _read_as(
+    row: Origin, state: dict, entry: str, hints: Hints, reasons: dict[str, list[str]]
+) -> list[Found]:
+    """What one row reads in a state dict; adds to ``reasons`` why a naming that claims it cannot."""
+    parts = row.split(state)
+    if parts is None:
+        return []
+    weights, outside = parts
+    hints = replace(hints, widths=row.heads_by_width)
+    found = []
+    for naming in row.namings:
+        if not naming.claims(weights):
+            continue
+        try:
+            encoder = naming.read(weights, hints)
+        except ConversionError as error:
+            reasons.setdefault(str(error), []).append(row.name)
+        else:
+            found.append(Found(row, naming, entry, weights, tuple(outside), encoder, row.mean_std))
+    return found
+
+
+def _saved_config(checkpoint: dict, source: str) -> dict:
+    """The config that a training of OpenMMLab saves, read as data; empty if there is none."""
+    try:
+        return read_saved_config(checkpoint, source)
+    except CheckpointError:
+        return {}
+
+
+def _hints_of(saved: dict) -> Hints:
+    """Heads and image size of a ViT, from a saved config."""
+    cfg = saved.get('model', {}).get('backbone')
+    if not isinstance(cfg, dict):
+        return Hints()
+    arch, size = cfg.get('arch'), cfg.get('img_size')
+    if isinstance(arch, str):
+        kind = MODELS.get(cfg['type']) if isinstance(cfg.get('type'), str) else None
+        arch = getattr(kind, 'arch_zoo', {}).get(arch)
+    heads = arch.get('num_heads') if isinstance(arch, dict) else None
+    sides = [size, size] if isinstance(size, int) else size
+    whole = isinstance(sides, list) and len(sides) == 2 and all(isinstance(side, int) for side in sides)
+    return Hints(
+        heads=heads if isinstance(heads, int) and heads > 0 else None,
+        img_size=tuple(sides) if whole else None,
+    )
+
+
+def _mean_std_of(saved: dict) -> tuple | None:
+    """Normalisation of images in 0..1, from a saved config."""
+    preprocessor = saved.get('model', {}).get('data_preprocessor') or saved.get('data_preprocessor') or {}
+    numbers = [preprocessor.get(key) for key in ('mean', 'std')] if isinstance(preprocessor, dict) else []
+    if not numbers or not all(isinstance(values, list) and len(values) == 3 for values in numbers):
+        return None
+    if not all(isinstance(value, int | float) for values in numbers for value in values):
+        return None
+    return tuple(tuple(round(value / 255, 6) for value in values) for values in numbers)
+
+
+def _same(first: Encoder, second: Encoder) -> bool:
+    return (
+        first.cfg == second.cfg
+        and first.weights.keys() == second.weights.keys()
+        and all(
+            tensor is second.weights[name] or torch.equal(tensor, second.weights[name])
+            for name, tensor in first.weights.items()
+        )
+    )
+
+
+def _check_finite(weights: dict[str, Tensor], source: str) -> None:
+    damaged = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+    if damaged:
+        raise CheckpointError(f'{source} holds numbers that are not finite: {first_names(damaged)}')
+
+
+def _refusal(source: str, entries: dict[str, dict], reasons: dict[str, list[str]]) -> str:
+    if reasons:
+        shown = [f'{reason} (as {", ".join(rows)})' for reason, rows in [*reasons.items()][:_REASONS_SHOWN]]
+        return f'{source} resembles a known format, but is none:\n  ' + '\n  '.join(shown)
+    largest = max(entries.values(), key=len)
+    return (
+        f'{source} is of no known format: among its {len(largest)} weights are {first_names([*largest])}. '
+        f'Known: {", ".join(ORIGINS)}; what each is: docs/checkpoints.md'
+    )

@@ -1,0 +1,34 @@
+"""Libraries that conversions need and the package does not: imported when used, named when missing."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from .encoder import ConversionError
+
+
+class LibraryMissing(ConversionError):
+    """A network cannot be built here, as its library is not installed."""
+
+
+def optional_library(name: str) -> ModuleType:
+    """Import a library.
+
+    Raises:
+        LibraryMissing: If it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise LibraryMissing(f'{name} is not installed (pip install -r requirements/convert.txt)') from error
+
+
+def timm() -> ModuleType:
+    """timm, as of version 1.0.31, which saves the arguments of models."""
+    return optional_library('timm')
+
+
+def onnxruntime_session(path: Path) -> object:
+    """A session of onnxruntime on the CPU."""
+    runtime = optional_library('onnxruntime')
+    return runtime.InferenceSession(str(path), providers=['CPUExecutionProvider'])

@@ -1,0 +1,44 @@
+"""An encoder as an ONNX graph."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .encoder import Encoder
+from .libraries import optional_library
+from .verify import example_images
+
+
+class _Features(nn.Module):
+    """The encoder's last output alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)[-1]
+
+
+def export(encoder: Encoder, path: Path) -> None:
+    """Write the graph, weights inside, of the encoder's image size and any batch.
+
+    Raises:
+        LibraryMissing: If onnx or onnxscript is not installed.
+    """
+    for name in ('onnx', 'onnxscript'):
+        optional_library(name)
+    network = _Features(encoder.build(torch.float32))
+    network.eval()
+    torch.onnx.export(
+        network,
+        (example_images(encoder.cfg, torch.float32),),
+        path,
+        input_names=['images'],
+        output_names=['features'],
+        dynamic_shapes=({0: torch.export.Dim('batch')},),
+        external_data=False,
+        verbose=False,
+        dynamo=True,
+    )

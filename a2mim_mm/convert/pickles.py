@@ -1,0 +1,48 @@
+"""Raw pickles of numpy arrays, detectron2's ``.pkl``, read without running code from them.
+
+The unpickler knows what numpy needs to rebuild an array of numbers, and no other name.
+"""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+
+from a2mim_mm.engine.checkpoint import CheckpointError
+
+_RECONSTRUCTION = ('_reconstruct', 'scalar')
+_MODULES = ('numpy.core.multiarray', 'numpy._core.multiarray')
+_ALLOWED = {
+    **{(module, name): getattr(np._core.multiarray, name) for module in _MODULES for name in _RECONSTRUCTION},
+    ('numpy.core.numeric', '_frombuffer'): np._core.numeric._frombuffer,
+    ('numpy._core.numeric', '_frombuffer'): np._core.numeric._frombuffer,
+    ('numpy', 'ndarray'): np.ndarray,
+    ('numpy', 'dtype'): np.dtype,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f'it would call {module}.{name}')
+        return _ALLOWED[module, name]
+
+
+def read_array_pickle(path: Path) -> dict:
+    """Read a pickle that holds numpy arrays and plain Python values.
+
+    Raises:
+        CheckpointError: If it wants anything else, is damaged, or holds no dict.
+    """
+    try:
+        with path.open('rb') as file:
+            content = _ArrayUnpickler(file, encoding='latin1').load()
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f'{path} is refused: {error}, and a raw pickle may hold only numpy arrays and plain Python values'
+        ) from error
+    except Exception as error:  # whatever a file of arbitrary bytes makes the unpickler stumble over
+        raise CheckpointError(f'{path} is damaged or no pickle: {type(error).__name__}: {error}') from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f'{path} holds a {type(content).__name__}, not a dict of weights')
+    return content

@@ -1,0 +1,347 @@
+"""The table of what can be written: how an encoder is expressed, put into a file, and read back from it.
+
+One row a target. Reading back gives the network of the target's own library, for the proof of the conversion.
+"""
+
+import json
+import pickle
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from a2mim_mm.engine.checkpoint import load_checkpoint_file
+
+from .encoder import ConversionError, Encoder
+from .formats.convnext import MMConvNeXtNaming, TimmConvNeXtNaming
+from .formats.detectron2 import Detectron2Naming
+from .formats.mmpretrain_vit import MMViTNaming
+from .formats.resnet import MMResNetNaming, ResNetNaming
+from .formats.swin import MMSwinNaming, TimmSwinNaming
+from .formats.timm_beit import TimmBEiTNaming
+from .formats.timm_relpos import TimmRelPosNaming
+from .formats.timm_resnet import TimmResNetNaming
+from .formats.timm_vit import TimmViTNaming
+from .libraries import onnxruntime_session, timm
+from .naming import Naming, Peer, TimmNaming, Weights
+from .origins import IMAGENET
+from .pickles import read_array_pickle
+from .verify import ONNX_TOLERANCE, TOLERANCE
+
+_MM_NAMINGS = (MMResNetNaming('mmpretrain ResNet'), MMViTNaming(), MMConvNeXtNaming(), MMSwinNaming())
+# Of several that hold an encoder the first is taken.
+TIMM_NAMINGS = (
+    TimmResNetNaming(),
+    TimmViTNaming(),
+    TimmBEiTNaming(),
+    TimmRelPosNaming(),
+    TimmConvNeXtNaming(),
+    TimmSwinNaming(),
+)
+WEIGHT_SUFFIXES = ('.safetensors', '.pth')
+
+
+@dataclass(frozen=True)
+class Expression:
+    """An encoder by the names of a target.
+
+    Args:
+        naming: The names.
+        cfg: The pivot's config.
+        weights: Tensors by these names.
+        dropped: What was left out, and why.
+        mean_std: Normalisation of images, RGB in 0..1; None: not known.
+    """
+
+    naming: Naming
+    cfg: dict
+    weights: Weights
+    dropped: dict[str, str] = field(default_factory=dict)
+    mean_std: tuple | None = None
+
+
+class Target(ABC):
+    """A kind of file.
+
+    Attributes:
+        title: For messages.
+        suffixes: What the file's name may end with; empty: a folder.
+        tolerance: Largest relative difference to the source.
+        dtype: Of the comparison.
+    """
+
+    title: str
+    suffixes: tuple[str, ...] = WEIGHT_SUFFIXES
+    tolerance: float = TOLERANCE
+    dtype: torch.dtype = torch.float64
+
+    @abstractmethod
+    def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
+        """The encoder by the names of the target.
+
+        Raises:
+            ConversionError: If the target cannot hold it.
+        """
+
+    def write(self, expression: Expression, path: Path) -> None:
+        """Write the file, not atomically."""
+        write_weights(expression.weights, path)
+
+    def read_back(self, expression: Expression, path: Path) -> nn.Module:
+        """The target's network with the weights of the file, as a :class:`Peer`."""
+        return expression.naming.peer(expression.cfg, load_checkpoint_file(path))
+
+    def beside(self, path: Path) -> tuple[Path, ...]:
+        """Further files that :meth:`write` makes."""
+        return ()
+
+
+class OpenMMLab(Target):
+    """A backbone for the configs of this package, with or without ``backbone.`` in front of its names."""
+
+    def __init__(self, title: str, prefix: str = '') -> None:
+        self.title = title
+        self.prefix = prefix
+
+    def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
+        """See :meth:`Target.express`."""
+        return _express(encoder, mean_std, [_of_family(_MM_NAMINGS, encoder)], self.title)
+
+    def write(self, expression: Expression, path: Path) -> None:
+        """See :meth:`Target.write`."""
+        write_weights({self.prefix + name: tensor for name, tensor in expression.weights.items()}, path)
+
+    def read_back(self, expression: Expression, path: Path) -> nn.Module:
+        """See :meth:`Target.read_back`."""
+        weights = load_checkpoint_file(path)
+        weights = {name.removeprefix(self.prefix): tensor for name, tensor in weights.items()}
+        return expression.naming.peer(expression.cfg, weights)
+
+
+class Torchvision(Target):
+    """torchvision's ResNet without its classifier."""
+
+    title = 'torchvision'
+
+    def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
+        """See :meth:`Target.express`."""
+        return _express(encoder, mean_std, [ResNetNaming('torchvision ResNet')], self.title)
+
+
+class Detectron2(Target):
+    """A pickle of numpy arrays, with the keys that MoCo's converter writes."""
+
+    title = 'detectron2'
+    suffixes = ('.pkl',)
+
+    def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
+        """See :meth:`Target.express`."""
+        return _express(encoder, mean_std, [Detectron2Naming()], self.title)
+
+    def write(self, expression: Expression, path: Path) -> None:
+        """See :meth:`Target.write`."""
+        model = {name: tensor.numpy() for name, tensor in expression.weights.items()}
+        content = {'model': model, '__author__': 'a2mim_mm', 'matching_heuristics': True}
+        with path.open('wb') as file:
+            pickle.dump(content, file, protocol=4)
+
+    def read_back(self, expression: Expression, path: Path) -> nn.Module:
+        """See :meth:`Target.read_back`."""
+        model = {
+            name: torch.from_numpy(array.copy()) for name, array in read_array_pickle(path)['model'].items()
+        }
+        return expression.naming.peer(expression.cfg, model)
+
+
+class Timm(Target):
+    """A state dict for ``timm.create_model``, and beside it the config that names the model and its arguments."""
+
+    title = 'timm'
+
+    def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
+        """See :meth:`Target.express`."""
+        return _express(encoder, mean_std, _timm_namings(encoder, timm_model), self.title)
+
+    def write(self, expression: Expression, path: Path) -> None:
+        """See :meth:`Target.write`."""
+        write_weights(expression.weights, path)
+        (config,) = self.beside(path)
+        model = _timm_model(expression)
+        timm().models._hub.save_config_for_hf(model, config, data_config=_data_config(expression))
+
+    def read_back(self, expression: Expression, path: Path) -> nn.Module:
+        """See :meth:`Target.read_back`."""
+        (config,) = self.beside(path)
+        saved = json.loads(config.read_text())
+        model = timm().create_model(
+            saved['architecture'], num_classes=0, **_without_classes(saved['model_args'])
+        )
+        model.load_state_dict(load_checkpoint_file(path))
+        return expression.naming.as_peer(model, expression.cfg)
+
+    def beside(self, path: Path) -> tuple[Path, ...]:
+        """The config, ``NAME.config.json``."""
+        return (path.with_name(f'{path.name}.config.json'),)
+
+
+class HuggingFace(Target):
+    """A folder that ``timm.create_model('local-dir:FOLDER')`` loads: weights, config and model card."""
+
+    title = 'huggingface'
+    suffixes = ()
+
+    def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
+        """See :meth:`Target.express`."""
+        return _express(encoder, mean_std, _timm_namings(encoder, timm_model), self.title)
+
+    def write(self, expression: Expression, path: Path) -> None:
+        """See :meth:`Target.write`."""
+        hub = timm().models._hub
+        model = _timm_model(expression)
+        model.load_state_dict(expression.weights)
+        dtypes = {tensor.dtype for tensor in expression.weights.values() if tensor.is_floating_point()}
+        model.to(dtypes.pop() if len(dtypes) == 1 else torch.float32)
+        hub.save_for_hf(model, path, safe_serialization=True, data_config=_data_config(expression))
+        card = hub.generate_readme(
+            _model_card(expression), path.name.removeprefix(DRAFT), 'image-feature-extraction'
+        )
+        (path / 'README.md').write_text(card)
+
+    def read_back(self, expression: Expression, path: Path) -> nn.Module:
+        """See :meth:`Target.read_back`."""
+        model = timm().create_model(f'local-dir:{path}', pretrained=True)
+        return expression.naming.as_peer(model, expression.cfg)
+
+
+class Onnx(Target):
+    """The encoder as an ONNX graph: ``images`` (batch, channels, H, W) in, ``features`` out; the batch is free."""
+
+    title = 'onnx'
+    suffixes = ('.onnx',)
+    tolerance = ONNX_TOLERANCE
+    dtype = torch.float32
+
+    def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
+        """See :meth:`Target.express`."""
+        if encoder.family == 'ConvNeXt' and not encoder.cfg['out_indices']:
+            raise ConversionError(
+                'a ConvNeXt without a last norm has no output in mmpretrain, nor in a graph'
+            )
+        return OpenMMLab(self.title).express(encoder, mean_std, None)
+
+    def write(self, expression: Expression, path: Path) -> None:
+        """See :meth:`Target.write`."""
+        from .onnx_export import export
+
+        export(Encoder(expression.cfg, expression.weights), path)
+
+    def read_back(self, expression: Expression, path: Path) -> nn.Module:
+        """See :meth:`Target.read_back`."""
+        session = onnxruntime_session(path)
+
+        def features(images: Tensor) -> Tensor:
+            output = torch.from_numpy(session.run(None, {'images': images.numpy()})[0])
+            is_swin = expression.naming.family == 'SwinTransformer'  # which is compared by its mean
+            return output.mean(dim=(2, 3)) if is_swin else output
+
+        return Peer(nn.Identity(), features)
+
+
+TARGETS: dict[str, Target] = {
+    'mmpretrain': OpenMMLab('mmpretrain'),
+    'mmdet': OpenMMLab('mmdet', 'backbone.'),
+    'mmseg': OpenMMLab('mmseg', 'backbone.'),
+    'timm': Timm(),
+    'torchvision': Torchvision(),
+    'detectron2': Detectron2(),
+    'huggingface': HuggingFace(),
+    'onnx': Onnx(),
+}
+DRAFT = '.part-'  # in front of the name of a file until it is whole
+
+
+def write_weights(weights: Weights, path: Path) -> None:
+    """A state dict as ``.safetensors`` or ``.pth``."""
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
+    if path.suffix == '.safetensors':
+        save_file(weights, path, metadata={'format': 'pt'})
+    else:
+        torch.save(weights, path)
+
+
+def _express(encoder: Encoder, mean_std: tuple | None, namings: list[Naming], title: str) -> Expression:
+    """By the first naming that can hold the encoder."""
+    errors = []
+    for naming in namings:
+        if naming.family != encoder.family:
+            errors.append(f'{title} names the weights of a {naming.family} here, not of a {encoder.family}')
+            continue
+        try:
+            weights, dropped = naming.write(encoder)
+        except ConversionError as error:
+            errors.append(str(error))
+        else:
+            return Expression(naming, encoder.cfg, weights, dropped, mean_std)
+    raise ConversionError(f'{title} cannot hold this encoder: {"; ".join(dict.fromkeys(errors))}')
+
+
+def _of_family(namings: tuple[Naming, ...], encoder: Encoder) -> Naming:
+    return next(naming for naming in namings if naming.family == encoder.family)
+
+
+def _timm_namings(encoder: Encoder, timm_model: str | None) -> list[Naming]:
+    """Those that can be tried: of the model that was asked for, or all of the family."""
+    family = [naming for naming in TIMM_NAMINGS if naming.family == encoder.family]
+    if timm_model is None:
+        return family
+    asked = [naming for naming in TIMM_NAMINGS if timm_model.startswith(naming.models)]
+    if not asked:
+        known = ', '.join(f'{start}*' for naming in TIMM_NAMINGS for start in naming.models)
+        raise ConversionError(f'--timm-model: {timm_model} is none of {known}')
+    return [
+        max(
+            asked,
+            key=lambda naming: max(len(start) for start in naming.models if timm_model.startswith(start)),
+        )
+    ]
+
+
+def _timm_model(expression: Expression) -> nn.Module:
+    naming: TimmNaming = expression.naming
+    name, arguments = naming.model(expression.cfg, expression.weights)
+    return timm().create_model(name, num_classes=0, **arguments)
+
+
+def _without_classes(arguments: dict) -> dict:
+    return {key: value for key, value in arguments.items() if key != 'num_classes'}
+
+
+def _data_config(expression: Expression) -> dict:
+    mean, std = expression.mean_std or IMAGENET
+    size = expression.cfg.get('img_size', 224)
+    size_hw = (size, size) if isinstance(size, int) else tuple(size)
+    return dict(mean=mean, std=std, input_size=(expression.cfg.get('in_channels', 3), *size_hw))
+
+
+def _model_card(expression: Expression) -> dict:
+    mean, std = expression.mean_std or IMAGENET
+    note = '' if expression.mean_std else ' (assumed: the source does not tell)'
+    return dict(
+        tags=['image-feature-extraction', 'timm'],
+        license='other',
+        license_name='license-of-the-source',
+        description='An image encoder, converted with a2mim_mm. Its licence is that of the checkpoint it was made from.',
+        details={
+            'Encoder': expression.naming.name,
+            'Image mean / std': f'{tuple(mean)} / {tuple(std)}{note}',
+            'Classifier': 'none',
+        },
+        usage=(
+            "```python\nimport timm\n\nmodel = timm.create_model('local-dir:FOLDER', pretrained=True)\n"
+            'features = model.forward_features(images)\n```\n'
+        ),
+    )

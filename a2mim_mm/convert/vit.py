@@ -1,0 +1,209 @@
+"""What all namings of Vision Transformers share: reading the architecture off the weights, q, k, v biases.
+
+Names here are those of the pivot, :class:`a2mim_mm.models.A2MIMViT`.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from mmpretrain.models.utils import build_2d_sincos_position_embedding
+from torch import Tensor, nn
+
+from a2mim_mm.models.relative_position import CLS_ROWS, num_offsets, relative_position_index
+from a2mim_mm.models.vit import TABLE, A2MIMViT
+
+from .encoder import ConversionError, Encoder, build_backbone
+from .naming import Hints, Weights, check_against, count, require
+
+TYPE = 'a2mim_mm.A2MIMViT'
+LAYER_TABLE = f'layers.*.attn.{TABLE}'
+_LAYER_SCALE = 1.0  # any number but 0 makes the parameters, which are then loaded
+_ARCHES = ('deit-tiny', 'deit-small', 'base', 'large', 'huge', 'small')
+
+
+def vit_encoder(weights: Weights, hints: Hints, folded: dict[str, str] | None = None) -> Encoder:
+    """The pivot of a ViT whose weights have the pivot's names.
+
+    Raises:
+        ConversionError: If names are missing or unknown, the grid is not square and no hint tells it, or the
+            number of heads is open.
+    """
+    require(weights, ('patch_embed.projection.weight', 'layers.0.ffn.layers.0.0.weight'))
+    tables = [name for name in weights if name.endswith(TABLE)]
+    width, channels, patch, patch_w = weights['patch_embed.projection.weight'].shape
+    if patch != patch_w:
+        raise ConversionError(f'patches of {patch} x {patch_w} are not supported, only square ones')
+    has_cls = 'cls_token' in weights
+    grid_hw = _grid(weights, tables, has_cls, hints, patch)
+    weights, folded = _with_cls_position(weights, math.prod(grid_hw)), dict(folded or {})
+    depth = count(weights, 'layers.*.attn.qkv.weight')
+    hidden = weights['layers.0.ffn.layers.0.0.weight'].shape[0]
+    cfg = dict(
+        type=TYPE,
+        arch=_arch(width, depth, hidden, _heads(weights, tables, width, depth, hidden, hints)),
+        img_size=grid_hw[0] * patch if grid_hw[0] == grid_hw[1] else tuple(side * patch for side in grid_hw),
+        patch_size=patch,
+        in_channels=channels,
+        rel_pos_bias=('shared' if tables == [TABLE] else 'layer') if tables else None,
+        abs_pos_embed='pos_embed' in weights,
+        with_cls_token=has_cls,
+        qkv_bias='layers.0.attn.qkv.bias' in weights,
+        layer_scale_init_value=_LAYER_SCALE if 'layers.0.attn.gamma1.weight' in weights else 0.0,
+        final_norm='ln1.weight' in weights,
+        out_type='avg_featmap' if 'ln2.weight' in weights else 'raw',
+    )
+    with torch.device('meta'):
+        check_against(build_backbone(cfg), weights)
+    return Encoder(cfg, weights, folded)
+
+
+def arch_of(cfg: dict) -> dict[str, int]:
+    """``embed_dims``, ``num_layers``, ``num_heads`` and ``feedforward_channels`` of a pivot's config."""
+    return A2MIMViT.arch_zoo[cfg['arch']] if isinstance(cfg['arch'], str) else cfg['arch']
+
+
+def grid_of(cfg: dict) -> tuple[int, int]:
+    """Rows and columns of patches of a pivot's config."""
+    size = cfg['img_size']
+    height, width = (size, size) if isinstance(size, int) else size
+    return height // cfg['patch_size'], width // cfg['patch_size']
+
+
+def fuse_biases(weights: Weights, attention: str) -> tuple[Weights, dict[str, str]]:
+    """q and v biases as one bias [q, 0, v]: without k bias is with a k bias of zero.
+
+    Args:
+        weights: Tensors, with ``q_bias`` and ``v_bias`` in attention modules.
+        attention: Name of these modules, such as ``'layers.*.attn'``.
+
+    Raises:
+        ConversionError: If one of the two is missing.
+    """
+    fused = {name: tensor for name, tensor in weights.items() if not name.endswith(('.q_bias', '.v_bias'))}
+    folded = {}
+    separate = any(name.endswith(('.q_bias', '.v_bias')) for name in weights)
+    for i in range(count(weights, f'{attention}.qkv.weight') if separate else 0):
+        module = attention.replace('*', str(i))
+        q, v = f'{module}.q_bias', f'{module}.v_bias'
+        require(weights, (q, v))
+        bias = weights[q]
+        fused[f'{module}.qkv.bias'] = torch.cat((bias, torch.zeros_like(bias), weights[v]))
+        folded |= {name: 'part of the bias [q, 0, v]' for name in (q, v)}
+    return fused, folded
+
+
+def split_biases(weights: Weights, attention: str) -> tuple[Weights, dict[str, str]]:
+    """The inverse of :func:`fuse_biases`; a k bias that is not zero is left out and named."""
+    split, dropped = {}, {}
+    for name, tensor in weights.items():
+        if not name.endswith('.attn.qkv.bias'):
+            split[name] = tensor
+            continue
+        q, k, v = tensor.chunk(3)
+        module = name.removesuffix('.qkv.bias')
+        split |= {f'{module}.q_bias': q.clone(), f'{module}.v_bias': v.clone()}
+        if k.any():
+            dropped[f'{name} (k)'] = 'adds q . b to all logits of a query, which softmax ignores'
+    return split, dropped
+
+
+def drop_indices(weights: Weights, suffix: str) -> tuple[Weights, dict[str, str]]:
+    """Without buffers of the order of relative positions, which are computed, once each is seen to be ours.
+
+    Raises:
+        ConversionError: If the order is another.
+    """
+    kept, folded = {}, {}
+    for name, tensor in weights.items():
+        if not name.endswith(suffix):
+            kept[name] = tensor
+            continue
+        side = math.isqrt(max(tensor.shape[0] - 1, 1))
+        expected = relative_position_index((side, side), with_cls=True)
+        if tensor.shape != expected.shape or not torch.equal(tensor.to(expected.dtype), expected):
+            raise ConversionError(f'{name} orders relative positions in another way than BEiT')
+        folded[name] = 'the order of relative positions, computed'
+    return kept, folded
+
+
+def tokens_or_mean(cfg: dict, tokens: Callable[[Tensor], Tensor], norm: nn.Module | None) -> Callable:
+    """``features`` of a ViT: all tokens, or the normalised mean of those of patches."""
+    if cfg['out_type'] != 'avg_featmap':
+        return tokens
+    first = int(cfg['with_cls_token'])
+    return lambda image: norm(tokens(image)[:, first:].mean(dim=1))
+
+
+def _grid(weights: Weights, tables: list[str], has_cls: bool, hints: Hints, patch: int) -> tuple[int, int]:
+    """Rows and columns of the patches that the positions are of."""
+    if hints.img_size is not None:
+        return hints.img_size[0] // patch, hints.img_size[1] // patch
+    if 'pos_embed' in weights:
+        rows = weights['pos_embed'].shape[1]
+        for patches in (rows - has_cls, rows):  # DeiT III has no position for cls
+            if math.isqrt(patches) ** 2 == patches:
+                return (math.isqrt(patches),) * 2
+        raise ConversionError(
+            f'pos_embed has {rows} rows, which are no square grid of patches and a cls token'
+        )
+    if not tables:
+        raise ConversionError('there is neither pos_embed nor a relative position bias table')
+    rows = weights[tables[0]].shape[0]
+    side = (math.isqrt(rows) + 1) // 2
+    if num_offsets((side, side)) + CLS_ROWS * has_cls != rows:
+        raise ConversionError(f'{tables[0]} has {rows} rows, which are of no square grid of patches')
+    return side, side
+
+
+def _with_cls_position(weights: Weights, patches: int) -> Weights:
+    """A position of zero for a cls token that has none."""
+    position = weights.get('pos_embed')
+    if position is None or 'cls_token' not in weights or position.shape[1] != patches:
+        return weights
+    return {**weights, 'pos_embed': nn.functional.pad(position, (0, 0, 1, 0))}
+
+
+def _heads(weights: Weights, tables: list[str], width: int, depth: int, hidden: int, hints: Hints) -> int:
+    """Number of heads: from a table, from what is known, or from the sizes of the field."""
+    if tables:
+        return weights[tables[0]].shape[1]
+    heads = hints.heads or (hints.widths or {}).get(width)
+    if heads is None and _has_positions_of_moco_v3(weights):
+        raise ConversionError(
+            "the position embedding is that of MoCo v3, whose ViT-S has 12 heads where DeiT's has 6, which weights "
+            'do not show: give --arch heads=N'
+        )
+    if heads is None:
+        for arch in _ARCHES:
+            sizes = A2MIMViT.arch_zoo[arch]
+            if (sizes['embed_dims'], sizes['num_layers'], sizes['feedforward_channels']) == (
+                width,
+                depth,
+                hidden,
+            ):
+                heads = sizes['num_heads']
+    if heads is None:
+        raise ConversionError(
+            f'the number of heads of a ViT of width {width}, {depth} layers and {hidden} hidden units cannot be '
+            'told from its weights: give --arch heads=N'
+        )
+    if width % heads:
+        raise ConversionError(f'{heads} heads do not divide the width {width}')
+    return heads
+
+
+def _has_positions_of_moco_v3(weights: Weights) -> bool:
+    """Whether the position embedding is the fixed one of MoCo v3 (source: moco-v3, ``vits.py``)."""
+    position = weights.get('pos_embed')
+    if position is None or position.shape[2] % 4:
+        return False
+    side = math.isqrt(position.shape[1])
+    fixed = build_2d_sincos_position_embedding(side, position.shape[2])
+    patches = position[:, -(side**2) :]
+    return patches.shape == fixed.shape and torch.allclose(patches.float(), fixed, rtol=0, atol=1e-3)
+
+
+def _arch(width: int, depth: int, hidden: int, heads: int) -> str | dict[str, int]:
+    sizes = dict(embed_dims=width, num_layers=depth, num_heads=heads, feedforward_channels=hidden)
+    return next((arch for arch in _ARCHES if A2MIMViT.arch_zoo[arch] == sizes), sizes)

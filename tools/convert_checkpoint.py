@@ -1,0 +1,73 @@
+"""Convert the encoder in a checkpoint from any known format to another, and prove that it computes the same.
+
+python tools/convert_checkpoint.py mae_pretrain_vit_base.pth mae_vit-b.safetensors --to mmdet
+
+The formats, and what each keeps: docs/checkpoints.md. Checkpoints are read as data; nothing in them is run.
+"""
+
+import argparse
+import logging
+import warnings
+from pathlib import Path
+
+from a2mim_mm.convert import ORIGINS, TARGETS, convert_checkpoint
+from a2mim_mm.engine.cli import run_tool
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description='Convert the encoder in a checkpoint to another format, and prove that it computes the same.',
+        epilog=f'--from: auto, {", ".join(ORIGINS)}. See docs/checkpoints.md.',
+    )
+    parser.add_argument('source', type=Path, metavar='SRC', help='.pth, .safetensors, or .pkl of detectron2')
+    parser.add_argument(
+        'target', type=Path, metavar='DST', help='file to write, .safetensors or .pth (.pkl, .onnx, a folder)'
+    )
+    parser.add_argument('--to', required=True, choices=TARGETS, help='format to write')
+    parser.add_argument(
+        '--from',
+        dest='origin',
+        default='auto',
+        metavar='FORMAT',
+        help='format of SRC (default: told from its names)',
+    )
+    parser.add_argument(
+        '--arch', help='where weights do not tell the number of heads: heads=N, or a ViT: deit-small'
+    )
+    parser.add_argument('--entry', help='which of several state dicts in SRC, such as ema or student')
+    parser.add_argument('--img-size', type=int, metavar='N', help='resample positions to images of N pixels')
+    parser.add_argument(
+        '--timm-model', metavar='NAME', help='timm model that is to hold it (default: one that does)'
+    )
+    parser.add_argument('--no-verify', action='store_true', help='write without comparing the two networks')
+    parser.add_argument(
+        '--trust',
+        action='store_true',
+        help='unpickle SRC as it is, WHICH RUNS ANY CODE IN IT: only files of your own',
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> dict:
+    """Convert; returns the report."""
+    args = parse_args(argv)
+    logging.getLogger('onnxscript').setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', category=DeprecationWarning)
+        return convert_checkpoint(
+            args.source,
+            args.target,
+            args.to,
+            args.origin,
+            arch=args.arch,
+            entry=args.entry,
+            img_size=args.img_size,
+            timm_model=args.timm_model,
+            verify=not args.no_verify,
+            trust=args.trust,
+        )
+
+
+if __name__ == '__main__':
+    run_tool(main)
