@@ -17,7 +17,7 @@ from a2mim_mm.engine.cli import run_tool
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description='Convert the encoder in a checkpoint to another format, and prove that it computes the same.',
+        description='Convert the encoder in a checkpoint to another format; prove that it computes the same.',
         epilog=f'--from: auto, {", ".join(ORIGINS)}. See docs/checkpoints.md.',
     )
     parser.add_argument('source', type=Path, metavar='SRC', help='.pth, .safetensors, or .pkl of detectron2')
@@ -44,7 +44,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--trust',
         action='store_true',
-        help='unpickle SRC as it is, WHICH RUNS ANY CODE IN IT: only files of your own',
+        help='unpickle SRC as it is, WHICH RUNS CODE IN IT: for files of your own',
     )
     return parser.parse_args(argv)
 

@@ -43,8 +43,8 @@ def convert_checkpoint(
 ) -> dict:
     """Convert the encoder in a checkpoint to another format; see ``docs/checkpoints.md`` for the formats.
 
-    Source and target networks are built from the two files, and the same images go through both: in float64, in
-    float32 for ONNX. Where they differ, or anything else goes wrong, nothing is written.
+    Source and target networks are built from the two files, and the same images go through both: in float64,
+    for ONNX in float32. Where they differ, or anything else goes wrong, nothing is written.
 
     Args:
         source: ``.pth``, ``.safetensors`` or detectron2's ``.pkl``.
@@ -64,8 +64,8 @@ def convert_checkpoint(
         The report, which is also written to ``TARGET.report.json``.
 
     Raises:
-        ConversionError: If the source is of no known format or ambiguous, the target cannot hold the encoder, or
-            the networks differ.
+        ConversionError: If the source is of no known format or ambiguous, the target cannot hold the encoder,
+            or the networks differ.
         CheckpointError: If the source cannot be read, or reading it would run code.
         ValueError: If an argument has a value that is not allowed.
     """
@@ -263,9 +263,8 @@ def _log_found(found: Found, log: Callable[[str], None]) -> None:
 
 def _log_report(report: dict, log: Callable[[str], None]) -> None:
     counts = report['counts']
-    log(
-        f'{counts["encoder"]} weights of the encoder -> {counts["written"]} written, {counts["resampled"]} resampled'
-    )
+    encoder, written, resampled = (counts[key] for key in ('encoder', 'written', 'resampled'))
+    log(f'{encoder} weights of the encoder -> {written} written, {resampled} resampled')
     for reason in dict.fromkeys(report['dropped'].values()):
         names = [name for name, why in report['dropped'].items() if why == reason]
         log(f'left out, {reason}: {len(names)} ({first_names(names)})')

@@ -132,7 +132,7 @@ def _tensors(content: dict) -> dict[str, Tensor]:
 
 
 def _averaged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The second copy of weights that mmcv's EMAHook keeps in buffers, ``ema_backbone_conv1_weight``; or empty.
+    """The copies of weights that mmcv's EMAHook keeps in buffers, ``ema_backbone_conv1_weight``; or empty.
 
     In a file that is written at the end of an epoch the hook has exchanged the two (source: mmcv, OpenMixup):
     there the copy is the one that was not averaged.

@@ -1,7 +1,7 @@
 """The table of what can be read: who wrote a checkpoint, and where in it the encoder is.
 
-One row an origin. A new one is a row here, and a module in ``formats/`` if its names are new. Names are matched
-after ``module.``, the prefix of data parallel training, was taken off.
+One row an origin. A new one is a row here, and a module in ``formats/`` if its names are new. Names are
+matched after ``module.``, the prefix of data parallel training, was taken off.
 """
 
 import re

@@ -21,10 +21,14 @@ _ALLOWED = {
 }
 
 
+class _Refused(Exception):
+    """The pickle wants a name that is not allowed."""
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f'it would call {module}.{name}')
+            raise _Refused(f'it would call {module}.{name}')
         return _ALLOWED[module, name]
 
 
@@ -37,7 +41,7 @@ def read_array_pickle(path: Path) -> dict:
     try:
         with path.open('rb') as file:
             content = _ArrayUnpickler(file, encoding='latin1').load()
-    except pickle.UnpicklingError as error:
+    except _Refused as error:
         raise CheckpointError(
             f'{path} is refused: {error}, and a raw pickle may hold only numpy arrays and plain Python values'
         ) from error

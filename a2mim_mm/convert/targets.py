@@ -6,7 +6,7 @@ One row a target. Reading back gives the network of the target's own library, fo
 import json
 import pickle
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -25,7 +25,8 @@ from .formats.timm_relpos import TimmRelPosNaming
 from .formats.timm_resnet import TimmResNetNaming
 from .formats.timm_vit import TimmViTNaming
 from .libraries import onnxruntime_session, timm
-from .naming import Naming, Peer, TimmNaming, Weights
+from .naming import Naming, Peer, TimmNaming, Weights, check_against
+from .onnx_export import export
 from .origins import IMAGENET
 from .pickles import read_array_pickle
 from .verify import ONNX_TOLERANCE, TOLERANCE
@@ -53,6 +54,7 @@ class Expression:
         weights: Tensors by these names.
         dropped: What was left out, and why.
         mean_std: Normalisation of images, RGB in 0..1; None: not known.
+        timm_model: Name of the timm model that is to hold it; None: the naming's own.
     """
 
     naming: Naming
@@ -60,6 +62,7 @@ class Expression:
     weights: Weights
     dropped: dict[str, str] = field(default_factory=dict)
     mean_std: tuple | None = None
+    timm_model: str | None = None
 
 
 class Target(ABC):
@@ -156,13 +159,13 @@ class Detectron2(Target):
 
 
 class Timm(Target):
-    """A state dict for ``timm.create_model``, and beside it the config that names the model and its arguments."""
+    """A state dict for ``timm.create_model``, and beside it a config with the model's name and arguments."""
 
     title = 'timm'
 
     def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
         """See :meth:`Target.express`."""
-        return _express(encoder, mean_std, _timm_namings(encoder, timm_model), self.title)
+        return _express_for_timm(encoder, mean_std, timm_model, self.title)
 
     def write(self, expression: Expression, path: Path) -> None:
         """See :meth:`Target.write`."""
@@ -175,9 +178,7 @@ class Timm(Target):
         """See :meth:`Target.read_back`."""
         (config,) = self.beside(path)
         saved = json.loads(config.read_text())
-        model = timm().create_model(
-            saved['architecture'], num_classes=0, **_without_classes(saved['model_args'])
-        )
+        model = timm().create_model(saved['architecture'], **{**saved['model_args'], 'num_classes': 0})
         model.load_state_dict(load_checkpoint_file(path))
         return expression.naming.as_peer(model, expression.cfg)
 
@@ -194,7 +195,7 @@ class HuggingFace(Target):
 
     def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
         """See :meth:`Target.express`."""
-        return _express(encoder, mean_std, _timm_namings(encoder, timm_model), self.title)
+        return _express_for_timm(encoder, mean_std, timm_model, self.title)
 
     def write(self, expression: Expression, path: Path) -> None:
         """See :meth:`Target.write`."""
@@ -216,7 +217,7 @@ class HuggingFace(Target):
 
 
 class Onnx(Target):
-    """The encoder as an ONNX graph: ``images`` (batch, channels, H, W) in, ``features`` out; the batch is free."""
+    """An ONNX graph: ``images`` (batch, channels, H, W) in, ``features`` of the encoder out, for any batch."""
 
     title = 'onnx'
     suffixes = ('.onnx',)
@@ -226,15 +227,11 @@ class Onnx(Target):
     def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
         """See :meth:`Target.express`."""
         if encoder.family == 'ConvNeXt' and not encoder.cfg['out_indices']:
-            raise ConversionError(
-                'a ConvNeXt without a last norm has no output in mmpretrain, nor in a graph'
-            )
+            raise ConversionError('a ConvNeXt without a last norm has no output in mmpretrain')
         return OpenMMLab(self.title).express(encoder, mean_std, None)
 
     def write(self, expression: Expression, path: Path) -> None:
         """See :meth:`Target.write`."""
-        from .onnx_export import export
-
         export(Encoder(expression.cfg, expression.weights), path)
 
     def read_back(self, expression: Expression, path: Path) -> nn.Module:
@@ -293,31 +290,31 @@ def _of_family(namings: tuple[Naming, ...], encoder: Encoder) -> Naming:
     return next(naming for naming in namings if naming.family == encoder.family)
 
 
-def _timm_namings(encoder: Encoder, timm_model: str | None) -> list[Naming]:
-    """Those that can be tried: of the model that was asked for, or all of the family."""
-    family = [naming for naming in TIMM_NAMINGS if naming.family == encoder.family]
-    if timm_model is None:
-        return family
-    asked = [naming for naming in TIMM_NAMINGS if timm_model.startswith(naming.models)]
-    if not asked:
-        known = ', '.join(f'{start}*' for naming in TIMM_NAMINGS for start in naming.models)
-        raise ConversionError(f'--timm-model: {timm_model} is none of {known}')
-    return [
-        max(
-            asked,
-            key=lambda naming: max(len(start) for start in naming.models if timm_model.startswith(start)),
-        )
-    ]
+def _express_for_timm(
+    encoder: Encoder, mean_std: tuple | None, timm_model: str | None, title: str
+) -> Expression:
+    """By the naming of the model that is asked for, or the first of the family that can hold the encoder."""
+    namings = [naming for naming in TIMM_NAMINGS if naming.family == encoder.family]
+    if timm_model is not None:
+        asked = [naming for naming in TIMM_NAMINGS if timm_model.startswith(naming.models)]
+        if not asked or not timm().is_model(timm_model):
+            known = ', '.join(f'{start}*' for naming in TIMM_NAMINGS for start in naming.models)
+            raise ConversionError(f'--timm-model: {timm_model} is no model of timm, or none of {known}')
+        namings = [max(asked, key=lambda naming: len(naming.models[0]))]  # vit_relpos_ begins with vit_, too
+    return replace(_express(encoder, mean_std, namings, title), timm_model=timm_model)
 
 
 def _timm_model(expression: Expression) -> nn.Module:
+    """timm's model, random but of the names and shapes of the weights."""
     naming: TimmNaming = expression.naming
     name, arguments = naming.model(expression.cfg, expression.weights)
-    return timm().create_model(name, num_classes=0, **arguments)
-
-
-def _without_classes(arguments: dict) -> dict:
-    return {key: value for key, value in arguments.items() if key != 'num_classes'}
+    name = expression.timm_model or name
+    model = timm().create_model(name, num_classes=0, **arguments)
+    try:
+        check_against(model, expression.weights)
+    except ConversionError as error:
+        raise ConversionError(f"timm's {name} cannot hold this encoder: {error}") from error
+    return model
 
 
 def _data_config(expression: Expression) -> dict:
@@ -334,7 +331,7 @@ def _model_card(expression: Expression) -> dict:
         tags=['image-feature-extraction', 'timm'],
         license='other',
         license_name='license-of-the-source',
-        description='An image encoder, converted with a2mim_mm. Its licence is that of the checkpoint it was made from.',
+        description='An image encoder, converted with a2mim_mm. Its licence is that of its source.',
         details={
             'Encoder': expression.naming.name,
             'Image mean / std': f'{tuple(mean)} / {tuple(std)}{note}',

@@ -47,7 +47,8 @@ def check_difference(difference: float, tolerance: float, sides: str) -> None:
     """
     if not difference <= tolerance:
         raise ConversionError(
-            f'nothing is written: {sides} differ by {difference:.2e}, more than {tolerance:.0e} of the largest value'
+            f'nothing is written: {sides} differ by {difference:.2e} of the largest value, more than '
+            f'{tolerance:.0e}'
         )
 
 

@@ -171,8 +171,8 @@ def _heads(weights: Weights, tables: list[str], width: int, depth: int, hidden: 
     heads = hints.heads or (hints.widths or {}).get(width)
     if heads is None and _has_positions_of_moco_v3(weights):
         raise ConversionError(
-            "the position embedding is that of MoCo v3, whose ViT-S has 12 heads where DeiT's has 6, which weights "
-            'do not show: give --arch heads=N'
+            "the position embedding is that of MoCo v3, whose ViT-S has 12 heads where DeiT's has 6, which "
+            'weights do not show: give --arch heads=N'
         )
     if heads is None:
         for arch in _ARCHES:
@@ -185,8 +185,8 @@ def _heads(weights: Weights, tables: list[str], width: int, depth: int, hidden: 
                 heads = sizes['num_heads']
     if heads is None:
         raise ConversionError(
-            f'the number of heads of a ViT of width {width}, {depth} layers and {hidden} hidden units cannot be '
-            'told from its weights: give --arch heads=N'
+            f'the number of heads of a ViT of width {width}, {depth} layers and {hidden} hidden units cannot '
+            'be told from its weights: give --arch heads=N'
         )
     if width % heads:
         raise ConversionError(f'{heads} heads do not divide the width {width}')

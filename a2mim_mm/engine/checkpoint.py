@@ -284,7 +284,8 @@ def _check_sizes(content: object, size: int, name: str) -> None:
     """Refuse tensors that are larger than their file: views that repeat a few numbers without end."""
     if isinstance(content, torch.Tensor) and content.numel() * content.element_size() > size:
         raise CheckpointError(
-            f'{name} is refused: a tensor of shape {tuple(content.shape)} is larger than the file of {size:,} bytes'
+            f'{name} is refused: a tensor of shape {tuple(content.shape)} is larger than the file of '
+            f'{size:,} bytes'
         )
     children = content.values() if isinstance(content, dict) else content
     if isinstance(children, (list, tuple)) or isinstance(content, dict):
@@ -293,7 +294,7 @@ def _check_sizes(content: object, size: int, name: str) -> None:
 
 
 def _unknown_globals(file: io.IOBase) -> list[str]:
-    """All names that the pickle of a checkpoint wants beyond those that are known; found without running it."""
+    """All names that a checkpoint's pickle wants beyond those that are known; found without running it."""
     file.seek(0)
     try:
         with torch.serialization.safe_globals(_allowed_globals()):
@@ -308,9 +309,9 @@ def _refusal(name: str, message: str, unknown: Sequence[str]) -> str:
         return f'{name} is damaged: its pickle cannot be read'
     names = dict.fromkeys([wanted.group(1), *unknown])
     return (
-        f'{name} is refused: reading it would call {", ".join(names)}, and a checkpoint may '
-        'hold only tensors, plain Python values, numpy arrays and mmengine histories. If you trust its origin, '
-        'write its encoder alone to a new file: python tools/convert_checkpoint.py OLD NEW --to mmpretrain --trust'
+        f'{name} is refused: reading it would call {", ".join(names)}, and a checkpoint may hold only '
+        'tensors, plain Python values, numpy arrays and mmengine histories. If you trust its origin, write '
+        'its encoder to a new file: python tools/convert_checkpoint.py OLD NEW --to mmpretrain --trust'
     )
 
 

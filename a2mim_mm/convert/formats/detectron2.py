@@ -1,6 +1,6 @@
 """detectron2's ResNet, with the names and the strides (in the 3x3 convolution) of torchvision's weights.
 
-Source of the names: detectron2, ``modeling/backbone/resnet.py``, and MoCo, ``convert-pretrain-to-detectron2.py``.
+Source of the names: detectron2, ``modeling/backbone/resnet.py``; MoCo, ``convert-pretrain-to-detectron2.py``.
 """
 
 from torch import Tensor, nn

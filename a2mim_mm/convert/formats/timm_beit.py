@@ -1,4 +1,4 @@
-"""Names of timm's Beit: microsoft's BEiT and SimMIM (ViT), timm's ``beit_*``; holds every ViT with a cls token."""
+"""Names of timm's Beit: microsoft's BEiT and SimMIM, timm's ``beit_*``; holds every ViT with a cls token."""
 
 from torch import nn
 

@@ -37,8 +37,8 @@ class TimmRelPosNaming(TimmNaming):
         """See :meth:`Naming.write`."""
         if encoder.cfg['abs_pos_embed'] or encoder.cfg['rel_pos_bias'] is None:
             raise ConversionError(
-                "timm's vit_relpos_* has bias tables and no position embedding: beit_* holds this encoder if it "
-                'has a cls token'
+                "timm's vit_relpos_* has bias tables and no position embedding: beit_* holds this encoder if "
+                'it has a cls token'
             )
         return rename(encoder.weights, NAMES, self.name), {}
 

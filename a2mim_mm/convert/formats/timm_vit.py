@@ -47,8 +47,9 @@ class TimmViTNaming(TimmNaming):
         """See :meth:`Naming.write`."""
         if encoder.cfg['rel_pos_bias'] is not None or not encoder.cfg['abs_pos_embed']:
             raise ConversionError(
-                "timm's plain ViT (vit_*, deit_*) has no relative position bias and always a position embedding: "
-                'beit_* holds this encoder if it has a cls token, vit_relpos_* if it has no position embedding'
+                "timm's plain ViT (vit_*, deit_*) has no relative position bias and always a position "
+                'embedding: beit_* holds this encoder if it has a cls token, vit_relpos_* if it has no '
+                'position embedding'
             )
         return rename(encoder.weights, NAMES, self.name), {}
 
