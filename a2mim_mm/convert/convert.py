@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from a2mim_mm.engine.checkpoint import first_names, load_checkpoint_file
 from a2mim_mm.engine.cli import write_json
@@ -19,7 +20,7 @@ from .libraries import LibraryMissing
 from .naming import Hints
 from .pickles import read_array_pickle
 from .targets import DRAFT, TARGETS, Expression, Target
-from .verify import TOLERANCE, check_difference, example_images, of_pivot, reference, relative_difference
+from .verify import compare, features_of, of_pivot
 from .vit import arch_of
 
 _PACKAGES = ('torch', 'torchvision', 'timm', 'onedl-mmpretrain', 'onnxruntime', 'a2mim_mm')
@@ -78,18 +79,21 @@ def convert_checkpoint(
     _log_found(found, log)
 
     encoder, resampled, differences = found.encoder, [], {}
+    expected = _features_of_source(found, kind.dtype) if verify else None
     if img_size is not None:
         encoder, resampled = resized(found.encoder, img_size)
-        if verify:
-            pivot = of_pivot(found.encoder)
-            differences['source to pivot'] = _compare(found, found.encoder, pivot, torch.float64, TOLERANCE)
+        if verify:  # at the source's own size; then the resampled pivot is what the target must equal
+            pivot = features_of(of_pivot(found.encoder), found.encoder.cfg, kind.dtype)
+            differences['source to pivot'] = compare(expected, pivot, kind.tolerance)
+            expected = features_of(of_pivot(encoder), encoder.cfg, kind.dtype)
     expression = kind.express(encoder, found.mean_std, timm_model)
     draft = target.with_name(DRAFT + target.name)
     try:
         kind.write(expression, draft)
         if verify:
-            key = 'resampled pivot to target' if resampled else 'source to target'
-            differences[key] = _prove(kind, found, encoder, expression, draft, bool(resampled))
+            written = features_of(kind.read_back(expression, draft), encoder.cfg, kind.dtype)
+            sides = 'source to target' if img_size is None else 'resampled pivot to target'
+            differences[sides] = compare(expected, written, kind.tolerance)
         report = _report(source, target, to, found, expression, encoder, resampled, differences, verify)
         _move(kind, draft, target)
     finally:
@@ -104,12 +108,8 @@ def _check_arguments(source: Path, target: Path, to: str) -> Target:
     if to not in TARGETS:
         raise ValueError(f'there is no format {to!r} to write; known: {", ".join(TARGETS)}')
     kind = TARGETS[to]
-    if (
-        target.resolve() == source.resolve()
-        or target.exists()
-        and source.exists()
-        and target.samefile(source)
-    ):
+    same = source.exists() and target.exists() and target.samefile(source)
+    if same or target.resolve() == source.resolve():
         raise ValueError(f'{target} is the source itself')
     if kind.suffixes and target.suffix not in kind.suffixes:
         raise ValueError(f'{to} is written to {" or ".join(kind.suffixes)}, got {target.name!r}')
@@ -151,36 +151,15 @@ def _check_arch(encoder: Encoder, arch: str | None) -> None:
         raise ConversionError(f'--arch {arch} is {expected}, the source is {sizes}')
 
 
-def _compare(found: Found, encoder: Encoder, other, dtype: torch.dtype, tolerance: float) -> float:
-    """Largest relative difference between the source's network and another's."""
-    images = example_images(encoder.cfg, dtype)
+def _features_of_source(found: Found, dtype: torch.dtype) -> Tensor:
+    """What the source's own network makes of the example images."""
     try:
-        source = reference(found.naming, found.encoder.cfg, found.weights, dtype)
+        return features_of(found.naming.peer(found.encoder.cfg, found.weights), found.encoder.cfg, dtype)
     except LibraryMissing as error:
         raise ConversionError(
             f'the network of {found.naming.name} cannot be built here, so nothing is proved: {error}. '
             '--no-verify writes without proof'
         ) from error
-    with torch.no_grad():
-        difference = relative_difference(source.features(images), other.features(images))
-    check_difference(difference, tolerance, 'source and target')
-    return difference
-
-
-def _prove(
-    kind: Target, found: Found, encoder: Encoder, expression: Expression, draft: Path, resampled: bool
-) -> float:
-    """Compare what was written with the source, or with the pivot where it was resampled."""
-    target = kind.read_back(expression, draft).to(kind.dtype).eval()
-    if not resampled:
-        return _compare(found, encoder, target, kind.dtype, kind.tolerance)
-    images = example_images(encoder.cfg, kind.dtype)
-    with torch.no_grad():
-        difference = relative_difference(
-            of_pivot(encoder, kind.dtype).features(images), target.features(images)
-        )
-    check_difference(difference, kind.tolerance, 'resampled encoder and target')
-    return difference
 
 
 def _move(kind: Target, draft: Path, target: Path) -> None:

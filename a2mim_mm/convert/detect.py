@@ -74,7 +74,7 @@ def detect(
     for row in ORIGINS.values() if origin == 'auto' else (ORIGINS[origin],):
         for name in [name for name in row.entries if name in entries] if entry is None else [entry]:
             matches = _read_as(row, entries[name], name, hints, reasons)
-            if matches:
+            if matches is not None:  # not the next one, either, if this one is damaged
                 found += matches
                 break
     if not found:
@@ -146,11 +146,14 @@ def _averaged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _read_as(
     row: Origin, state: dict, entry: str, hints: Hints, reasons: dict[str, list[str]]
-) -> list[Found]:
-    """What one row reads in a state dict; adds to ``reasons`` why a naming that claims it cannot."""
+) -> list[Found] | None:
+    """What one row reads in a state dict, None if it is none of its own.
+
+    Adds to ``reasons`` why a naming that claims the weights cannot read them.
+    """
     parts = row.split(state)
-    if parts is None:
-        return []
+    if parts is None or not any(naming.claims(parts[0]) for naming in row.namings):
+        return None
     weights, outside = parts
     hints = replace(hints, widths=row.heads_by_width)
     found = []

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from a2mim_mm.engine.checkpoint import load_strictly
 from a2mim_mm.registry import MODELS
@@ -54,6 +55,25 @@ def build_backbone(cfg: dict) -> nn.Module:
     """A network with random weights from a config of a registered backbone."""
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         return MODELS.build(dict(cfg))
+
+
+def build_without_weights(cfg: dict) -> nn.Module:
+    """A network for names and shapes: parameters have no storage, buffers have their values."""
+    with _NoStorage():
+        return build_backbone(cfg)
+
+
+class _NoStorage(TorchFunctionMode):
+    """Puts what ``torch.empty`` makes, as modules do for their weights, on the meta device.
+
+    All of a network under ``torch.device('meta')`` is impossible: mmpretrain's reads numbers off a tensor.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.empty:
+            kwargs['device'] = 'meta'
+        return func(*args, **kwargs)
 
 
 def resized(encoder: Encoder, img_size: int) -> tuple[Encoder, list[str]]:

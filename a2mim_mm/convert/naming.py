@@ -120,14 +120,17 @@ def rename(weights: Weights, pairs: Sequence[tuple[str, str]], naming: str) -> W
         naming: For the message.
 
     Raises:
-        ConversionError: If a name is not in the table; names the first few.
+        ConversionError: If names are not in the table, or two become one.
     """
     renamed, unknown = {}, []
     for name, tensor in weights.items():
         for first, second in pairs:
             match = _pattern(first).fullmatch(name)
             if match:
-                renamed[_fill(second, match.groups())] = tensor
+                new = _fill(second, match.groups())
+                if new in renamed:
+                    raise ConversionError(f'{name} and another name are both {new}')
+                renamed[new] = tensor
                 break
         else:
             unknown.append(name)
@@ -169,8 +172,22 @@ def require(weights: Weights, names: Iterable[str]) -> None:
         raise ConversionError(f'missing: {first_names(missing)}')
 
 
+def shape_of(weights: Weights, name: str, rank: int) -> tuple[int, ...]:
+    """Shape of a tensor of known rank.
+
+    Raises:
+        ConversionError: If it is missing or of another rank.
+    """
+    require(weights, [name])
+    if weights[name].ndim != rank:
+        raise ConversionError(
+            f'of another shape: {name} {tuple(weights[name].shape)}, not of {rank} dimensions'
+        )
+    return weights[name].shape
+
+
 def check_against(network: nn.Module, weights: Weights) -> None:
-    """Check names and shapes against those of a network, which may be on the meta device.
+    """Check names and shapes against those of a network, which may have no storage.
 
     Raises:
         ConversionError: Names the first few that are missing, unknown, or of another shape.

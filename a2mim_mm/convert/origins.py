@@ -188,7 +188,7 @@ _ROWS = (
     ),
     Origin(
         'simmim-finetuned',
-        'microsoft SimMIM, fine-tuned',
+        'microsoft SimMIM, fine-tuned, or Swin',
         (TimmBEiTNaming(), SwinNaming()),
         outside=_CLASSIFIER,
     ),

@@ -217,7 +217,7 @@ class HuggingFace(Target):
 
 
 class Onnx(Target):
-    """An ONNX graph: ``images`` (batch, channels, H, W) in, ``features`` of the encoder out, for any batch."""
+    """An ONNX graph, ``images`` (batch, channels, H, W) in, ``features`` of the encoder out; any batch."""
 
     title = 'onnx'
     suffixes = ('.onnx',)

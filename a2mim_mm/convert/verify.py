@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .encoder import ConversionError, Encoder
-from .naming import Naming, Peer, Weights
+from .naming import Peer
 
 TOLERANCE = 1e-5  # of the largest difference over the largest value, in float64
 ONNX_TOLERANCE = 1e-4  # the same in float32
@@ -12,21 +12,41 @@ _IMAGES = 2
 _CNN_SIZE = 224
 
 
-def reference(naming: Naming, cfg: dict, weights: Weights, dtype: torch.dtype = torch.float64) -> nn.Module:
-    """The library's own network with these weights, as a :class:`Peer`.
+@torch.no_grad()
+def features_of(peer: nn.Module, cfg: dict, dtype: torch.dtype) -> Tensor:
+    """What a network makes of the example images.
+
+    Args:
+        peer: A :class:`Peer`.
+        cfg: The pivot's config, for size and channels of the images.
+        dtype: Of images and network.
+    """
+    return peer.to(dtype).eval().features(example_images(cfg, dtype))
+
+
+def compare(expected: Tensor, actual: Tensor, tolerance: float) -> float:
+    """The relative difference of features.
 
     Raises:
-        LibraryMissing: If the library is not installed.
+        ConversionError: If it is above the tolerance, or no number.
     """
-    return naming.peer(cfg, weights).to(dtype).eval()
+    difference = relative_difference(expected, actual)
+    if not difference <= tolerance:
+        raise ConversionError(
+            f'nothing is written: the two networks differ by {difference:.2e} of the largest value, more '
+            f'than {tolerance:.0e}'
+        )
+    return difference
 
 
-def example_images(cfg: dict, dtype: torch.dtype = torch.float64, count: int = _IMAGES) -> Tensor:
-    """Images (count, channels, H, W) of the size the encoder is for, noise of fixed seed."""
+def example_images(cfg: dict, dtype: torch.dtype) -> Tensor:
+    """Images (2, channels, H, W) of the size the encoder is for, noise of fixed seed."""
     size = cfg.get('img_size', _CNN_SIZE)
     size_hw = (size, size) if isinstance(size, int) else tuple(size)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(count, cfg.get('in_channels', 3), *size_hw, generator=generator, dtype=torch.float64)
+    images = torch.randn(
+        _IMAGES, cfg.get('in_channels', 3), *size_hw, generator=generator, dtype=torch.float64
+    )
     return images.to(dtype)
 
 
@@ -39,20 +59,7 @@ def relative_difference(first: Tensor, second: Tensor) -> float:
     return ((first - second).abs().max() / first.abs().max()).item()
 
 
-def check_difference(difference: float, tolerance: float, sides: str) -> None:
-    """Refuse a conversion that changes what the network computes.
-
-    Raises:
-        ConversionError: If the difference is above the tolerance, or no number.
-    """
-    if not difference <= tolerance:
-        raise ConversionError(
-            f'nothing is written: {sides} differ by {difference:.2e} of the largest value, more than '
-            f'{tolerance:.0e}'
-        )
-
-
-def of_pivot(encoder: Encoder, dtype: torch.dtype = torch.float64) -> nn.Module:
-    """The pivot's own network as a :class:`Peer`."""
-    network = encoder.build(dtype)
+def of_pivot(encoder: Encoder) -> nn.Module:
+    """The pivot's own network as a :class:`Peer`; of a ViT or ResNet."""
+    network = encoder.build()
     return Peer(network, lambda image: network(image)[-1])

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from a2mim_mm.models.relative_position import CLS_ROWS, num_offsets, relative_position_index
 from a2mim_mm.models.vit import TABLE, A2MIMViT
 
-from .encoder import ConversionError, Encoder, build_backbone
-from .naming import Hints, Weights, check_against, count, require
+from .encoder import ConversionError, Encoder, build_without_weights
+from .naming import Hints, Weights, check_against, count, require, shape_of
 
 TYPE = 'a2mim_mm.A2MIMViT'
 LAYER_TABLE = f'layers.*.attn.{TABLE}'
@@ -29,16 +29,17 @@ def vit_encoder(weights: Weights, hints: Hints, folded: dict[str, str] | None = 
         ConversionError: If names are missing or unknown, the grid is not square and no hint tells it, or the
             number of heads is open.
     """
-    require(weights, ('patch_embed.projection.weight', 'layers.0.ffn.layers.0.0.weight'))
     tables = [name for name in weights if name.endswith(TABLE)]
-    width, channels, patch, patch_w = weights['patch_embed.projection.weight'].shape
+    if 'pos_embed' in weights:
+        shape_of(weights, 'pos_embed', rank=3)
+    width, channels, patch, patch_w = shape_of(weights, 'patch_embed.projection.weight', rank=4)
     if patch != patch_w:
         raise ConversionError(f'patches of {patch} x {patch_w} are not supported, only square ones')
     has_cls = 'cls_token' in weights
     grid_hw = _grid(weights, tables, has_cls, hints, patch)
     weights, folded = _with_cls_position(weights, math.prod(grid_hw)), dict(folded or {})
     depth = count(weights, 'layers.*.attn.qkv.weight')
-    hidden = weights['layers.0.ffn.layers.0.0.weight'].shape[0]
+    hidden = shape_of(weights, 'layers.0.ffn.layers.0.0.weight', rank=2)[0]
     cfg = dict(
         type=TYPE,
         arch=_arch(width, depth, hidden, _heads(weights, tables, width, depth, hidden, hints)),
@@ -53,8 +54,7 @@ def vit_encoder(weights: Weights, hints: Hints, folded: dict[str, str] | None = 
         final_norm='ln1.weight' in weights,
         out_type='avg_featmap' if 'ln2.weight' in weights else 'raw',
     )
-    with torch.device('meta'):
-        check_against(build_backbone(cfg), weights)
+    check_against(build_without_weights(cfg), weights)
     return Encoder(cfg, weights, folded)
 
 
@@ -86,8 +86,9 @@ def fuse_biases(weights: Weights, attention: str) -> tuple[Weights, dict[str, st
     for i in range(count(weights, f'{attention}.qkv.weight') if separate else 0):
         module = attention.replace('*', str(i))
         q, v = f'{module}.q_bias', f'{module}.v_bias'
-        require(weights, (q, v))
-        bias = weights[q]
+        bias = weights.get(q)
+        if shape_of(weights, q, rank=1) != shape_of(weights, v, rank=1):
+            raise ConversionError(f'of another shape: {v} {tuple(weights[v].shape)}, not that of {q}')
         fused[f'{module}.qkv.bias'] = torch.cat((bias, torch.zeros_like(bias), weights[v]))
         folded |= {name: 'part of the bias [q, 0, v]' for name in (q, v)}
     return fused, folded
@@ -119,7 +120,8 @@ def drop_indices(weights: Weights, suffix: str) -> tuple[Weights, dict[str, str]
         if not name.endswith(suffix):
             kept[name] = tensor
             continue
-        side = math.isqrt(max(tensor.shape[0] - 1, 1))
+        require(weights, [name.removesuffix(suffix) + TABLE])
+        side = math.isqrt(max(tensor.shape[:1].numel() - 1, 1))
         expected = relative_position_index((side, side), with_cls=True)
         if tensor.shape != expected.shape or not torch.equal(tensor.to(expected.dtype), expected):
             raise ConversionError(f'{name} orders relative positions in another way than BEiT')
@@ -149,7 +151,7 @@ def _grid(weights: Weights, tables: list[str], has_cls: bool, hints: Hints, patc
         )
     if not tables:
         raise ConversionError('there is neither pos_embed nor a relative position bias table')
-    rows = weights[tables[0]].shape[0]
+    rows = shape_of(weights, tables[0], rank=2)[0]
     side = (math.isqrt(rows) + 1) // 2
     if num_offsets((side, side)) + CLS_ROWS * has_cls != rows:
         raise ConversionError(f'{tables[0]} has {rows} rows, which are of no square grid of patches')
@@ -167,7 +169,7 @@ def _with_cls_position(weights: Weights, patches: int) -> Weights:
 def _heads(weights: Weights, tables: list[str], width: int, depth: int, hidden: int, hints: Hints) -> int:
     """Number of heads: from a table, from what is known, or from the sizes of the field."""
     if tables:
-        return weights[tables[0]].shape[1]
+        return shape_of(weights, tables[0], rank=2)[1]
     heads = hints.heads or (hints.widths or {}).get(width)
     if heads is None and _has_positions_of_moco_v3(weights):
         raise ConversionError(

@@ -8,6 +8,7 @@ from .mask_token import MaskToken
 from .masking import RandomPatchMask, RectangleMask
 from .necks import ViTPyramid
 from .pixel_loss import FocalL1Loss
+from .resnet import ResNet
 from .shared_stage import ResLayerExtraNorm
 from .vit import A2MIMViT
 
@@ -22,6 +23,7 @@ __all__ = [
     'RandomPatchMask',
     'RectangleMask',
     'ResLayerExtraNorm',
+    'ResNet',
     'ViTPyramid',
     'focal_frequency_loss',
     'loss_composite',

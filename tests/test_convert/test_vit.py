@@ -1,0 +1,416 @@
+"""Namings of Vision Transformers, against networks of timm and mmpretrain that were really built."""
+
+import re
+
+import pytest
+import torch
+from helpers import peers
+from mmpretrain.models.utils import build_2d_sincos_position_embedding
+
+from a2mim_mm.convert import ConversionError
+from a2mim_mm.convert.encoder import resized
+from a2mim_mm.convert.formats.mmpretrain_beit import MMBEiTNaming, OpenMixupNaming
+from a2mim_mm.convert.formats.mmpretrain_vit import MMViTNaming
+from a2mim_mm.convert.formats.timm_beit import TimmBEiTNaming
+from a2mim_mm.convert.formats.timm_relpos import TimmRelPosNaming
+from a2mim_mm.convert.formats.timm_vit import TimmViTNaming
+from a2mim_mm.convert.naming import Hints
+from a2mim_mm.convert.vit import fuse_biases, split_biases
+from a2mim_mm.models import A2MIMViT
+
+HINTS = Hints(heads=peers.HEADS)
+TABLE, INDEX = 'relative_position_bias_table', 'relative_position_index'
+MEAN = dict(out_type='avg_featmap', final_norm=False)
+PEERS = {
+    'mm': (MMViTNaming(), lambda: peers.mm_vit()),
+    'mm-mean': (MMViTNaming(), lambda: peers.mm_vit(**MEAN)),
+    'mm-no-cls': (MMViTNaming(), lambda: peers.mm_vit(with_cls_token=False)),
+    'mm-scale': (MMViTNaming(), lambda: peers.mm_vit(layer_scale_init_value=0.1)),
+    'mm-no-bias': (MMViTNaming(), lambda: peers.mm_vit(qkv_bias=False)),
+    'mm-small-patch': (MMViTNaming(), lambda: peers.mm_vit(patch_size=8, img_size=32)),
+    'beit': (MMBEiTNaming(), lambda: peers.mm_beit()),
+    'beit-shared': (
+        MMBEiTNaming(),
+        lambda: peers.mm_beit(use_rel_pos_bias=False, use_shared_rel_pos_bias=True),
+    ),
+    'beit-absolute': (MMBEiTNaming(), lambda: peers.mm_beit(use_abs_pos_emb=True)),
+    'beit-cae': (
+        MMBEiTNaming(),
+        lambda: peers.mm_beit(use_abs_pos_emb=True, use_rel_pos_bias=False, layer_scale_init_value=0.1),
+    ),
+    'beit-no-scale': (MMBEiTNaming(), lambda: peers.mm_beit(layer_scale_init_value=0)),
+    'beit-mean': (MMBEiTNaming(), lambda: peers.mm_beit(**MEAN)),
+    'timm': (TimmViTNaming(), lambda: peers.timm_vit()),
+    'timm-scale': (TimmViTNaming(), lambda: peers.timm_vit(init_values=0.1)),
+    'timm-mean': (TimmViTNaming(), lambda: peers.timm_vit(global_pool='avg')),
+    'timm-no-cls': (TimmViTNaming(), lambda: peers.timm_vit(class_token=False, global_pool='')),
+    'timm-mlp': (TimmViTNaming(), lambda: peers.timm_vit(mlp_ratio=3)),
+    'timm-beit': (TimmBEiTNaming(), lambda: peers.timm_beit()),
+    'timm-beit-shared': (
+        TimmBEiTNaming(),
+        lambda: peers.timm_beit(use_rel_pos_bias=False, use_shared_rel_pos_bias=True),
+    ),
+    'timm-beit-absolute': (
+        TimmBEiTNaming(),
+        lambda: peers.timm_beit(use_rel_pos_bias=False, use_abs_pos_emb=True, init_values=None),
+    ),
+    'timm-beit-both': (TimmBEiTNaming(), lambda: peers.timm_beit(use_abs_pos_emb=True)),
+    'timm-beit-mean': (TimmBEiTNaming(), lambda: peers.timm_beit(global_pool='avg')),
+    'timm-relpos': (TimmRelPosNaming(), lambda: peers.timm_relpos()),
+    'timm-relpos-shared': (TimmRelPosNaming(), lambda: peers.timm_relpos(shared_rel_pos=True)),
+    'timm-relpos-no-cls': (
+        TimmRelPosNaming(),
+        lambda: peers.timm_relpos(class_token=False, global_pool='avg', fc_norm=False),
+    ),
+    'timm-relpos-mean': (
+        TimmRelPosNaming(),
+        lambda: peers.timm_relpos(global_pool='avg', fc_norm=True, shared_rel_pos=True),
+    ),
+}
+OPENMIXUP = ('beit', 'beit-shared', 'beit-absolute', 'beit-mean')
+_TO_OPENMIXUP = {'rel_pos_bias.': 'shared_rel_pos_bias.', 'ln2.': 'fc_norm.'}
+
+
+def as_openmixup(weights):
+    """Weights of BEiTViT by the names that OpenMixup gives them."""
+    renamed = {}
+    for name, tensor in weights.items():
+        for theirs, ours in _TO_OPENMIXUP.items():
+            if name.startswith(theirs):
+                name = ours + name.removeprefix(theirs)
+        renamed[name] = tensor
+    return renamed
+
+
+def case(key):
+    """Naming, random network and its weights."""
+    naming, build = PEERS[key]
+    network = peers.randomised(build())
+    return naming, network, peers.weights_of(network)
+
+
+def size_of(encoder):
+    """Image size of an encoder."""
+    return encoder.cfg['img_size']
+
+
+@pytest.mark.parametrize('key', PEERS)
+def test_the_encoder_computes_what_its_source_does(key):
+    naming, network, weights = case(key)
+    encoder = naming.read(weights, HINTS)
+    picture = peers.images(size_of(encoder))
+    ours = peers.run(encoder.build(torch.float64), picture)
+    assert peers.difference(peers.run(network.double(), picture), ours) < 1e-9
+    assert encoder.family == naming.family == 'A2MIMViT'
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+@pytest.mark.parametrize('key', PEERS)
+def test_what_is_read_is_written_back_bit_for_bit(key, dtype):
+    naming, network, _ = case(key)
+    weights = peers.weights_of(network, dtype)
+    assert naming.claims(weights)
+    written, dropped = naming.write(naming.read(weights, HINTS))
+    assert peers.same_weights(written, weights) and not dropped
+
+
+@pytest.mark.parametrize('key', PEERS)
+def test_the_peer_of_a_naming_is_the_library_s_network(key):
+    naming, network, weights = case(key)
+    encoder = naming.read(weights, HINTS)
+    picture = peers.images(size_of(encoder))
+    theirs = naming.peer(encoder.cfg, weights).double().features(picture)
+    assert peers.difference(peers.run(network.double(), picture), theirs) < 1e-9
+
+
+@pytest.mark.parametrize('key', OPENMIXUP)
+def test_openmixup_differs_from_mmpretrain_in_names_only(key):
+    _, network, weights = case(key)
+    theirs, naming = as_openmixup(weights), OpenMixupNaming()
+    encoder = naming.read(theirs, HINTS)
+    expected = MMBEiTNaming().read(weights, HINTS)
+    assert encoder.cfg == expected.cfg and peers.same_weights(encoder.weights, expected.weights)
+    assert peers.same_weights(naming.write(encoder)[0], theirs)
+    picture = peers.images()
+    features = naming.peer(encoder.cfg, theirs).double().features(picture)
+    assert peers.difference(peers.run(network.double(), picture), features) < 1e-9
+
+
+@pytest.mark.parametrize('key', ['beit', 'timm-beit'])
+def test_k_has_no_bias_where_q_and_v_have_theirs_apart(key):
+    naming, _, weights = case(key)
+    encoder = naming.read(weights, HINTS)
+    for i in range(peers.LAYERS):
+        stem = next(name for name in weights if name.endswith(f'.{i}.attn.q_bias')).removesuffix('q_bias')
+        fused = encoder.weights[f'layers.{i}.attn.qkv.bias']
+        parts = [weights[f'{stem}q_bias'], torch.zeros(peers.WIDTH), weights[f'{stem}v_bias']]
+        assert torch.equal(fused, torch.cat(parts))
+        assert encoder.folded[f'{stem}q_bias'] == encoder.folded[f'{stem}v_bias']
+
+
+@pytest.mark.parametrize('lost', ['q_bias', 'v_bias'])
+def test_half_of_the_biases_is_refused(lost):
+    naming, _, weights = case('beit')
+    del weights[f'layers.1.attn.{lost}']
+    with pytest.raises(ConversionError, match=rf'missing: layers\.1\.attn\.{lost}'):
+        naming.read(weights, HINTS)
+
+
+def test_fused_and_separate_biases_are_each_other_s_inverse():
+    separate = {
+        'a.0.attn.qkv.weight': torch.rand(12, 4),
+        'a.0.attn.q_bias': torch.rand(4),
+        'a.0.attn.v_bias': torch.rand(4),
+    }
+    fused, folded = fuse_biases(separate, 'a.*.attn')
+    assert fused['a.0.attn.qkv.bias'].tolist()[4:8] == [0] * 4 and len(folded) == 2
+    split, dropped = split_biases(fused, 'a.*.attn')
+    assert peers.same_weights(split, separate) and not dropped
+
+
+@pytest.mark.parametrize('naming', [MMBEiTNaming(), OpenMixupNaming(), TimmBEiTNaming()])
+def test_a_bias_of_k_is_left_out_and_named(naming):
+    _, network, weights = case('mm')
+    encoder = MMViTNaming().read(weights, HINTS)
+    written, dropped = naming.write(encoder)
+    assert sorted(dropped) == [f'layers.{i}.attn.qkv.bias (k)' for i in range(peers.LAYERS)]
+    assert all('softmax' in reason for reason in dropped.values())
+    picture = peers.images()
+    features = naming.peer(encoder.cfg, written).double().features(picture)
+    assert peers.difference(peers.run(network.double(), picture), features) < 1e-9
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda index: index.t().contiguous(),
+        lambda index: index.flip(0),
+        lambda index: index[:, :-1].contiguous(),
+        lambda index: index + 1,
+        lambda index: index[0],
+        lambda index: index[:1, :1],
+        lambda index: index[0, 0],
+    ],
+    ids=['transposed', 'flipped', 'cut', 'shifted', 'row', 'one', 'scalar'],
+)
+@pytest.mark.parametrize('shared', [False, True])
+def test_another_order_of_relative_positions_is_refused(shared, damage):
+    naming, _, weights = case('beit-shared' if shared else 'beit')
+    name = [name for name in weights if name.endswith(INDEX)][-1]
+    weights[name] = damage(weights[name])
+    with pytest.raises(ConversionError, match=re.escape(name)):
+        naming.read(weights, HINTS)
+
+
+def test_order_of_a_cls_token_at_the_end_is_refused_in_timm_s_names_too():
+    naming, _, weights = case('timm-beit')
+    index = case('beit')[2][f'layers.0.attn.{INDEX}']
+    weights[f'blocks.0.attn.{INDEX}'] = index
+    encoder = naming.read(weights, HINTS)
+    assert f'blocks.0.attn.{INDEX}' in encoder.folded
+    picture = peers.images()
+    features = naming.peer(encoder.cfg, weights).double().features(picture)
+    assert peers.difference(peers.run(encoder.build(torch.float64), picture), features) < 1e-9
+    weights[f'blocks.0.attn.{INDEX}'] = index.roll(-1, 0).roll(-1, 1)
+    with pytest.raises(ConversionError, match='another way than BEiT'):
+        naming.read(weights, HINTS)
+
+
+def in_pivot_names(name):
+    """Parts of a name that a message may have instead, as it speaks of the pivot."""
+    return name.rpartition('.')[2]
+
+
+@pytest.mark.parametrize('key', ['mm-scale', 'beit', 'timm-scale', 'timm-beit', 'timm-relpos-shared'])
+def test_missing_names_are_named(key):
+    naming, _, weights = case(key)
+    for name in [name for name in weights if not name.endswith(INDEX)]:
+        less = {key: tensor for key, tensor in weights.items() if key != name}
+        with pytest.raises(ConversionError):
+            naming.read(less, HINTS)
+    layer = 'layers.1.ffn.layers.1.bias' if key in ('mm-scale', 'beit') else 'blocks.1.mlp.fc2.bias'
+    less = {key: tensor for key, tensor in weights.items() if key != layer}
+    with pytest.raises(ConversionError, match=r'missing: layers\.1\.ffn\.layers\.1\.bias'):
+        naming.read(less, HINTS)
+
+
+@pytest.mark.parametrize(
+    'extra', ['dist.token', 'blocks.0.attn.q_norm.weight', 'layers.0.attn.lamb', 'blocks.2.norm1.weight']
+)
+@pytest.mark.parametrize('key', ['mm', 'beit', 'timm', 'timm-beit', 'timm-relpos'])
+def test_unknown_names_are_named(key, extra):
+    naming, _, weights = case(key)
+    with pytest.raises(ConversionError) as error:
+        naming.read({**weights, extra: torch.zeros(peers.WIDTH)}, HINTS)
+    theirs = extra.replace('blocks.2.norm1', 'layers.2.ln1')
+    assert extra in str(error.value) or theirs in str(error.value)
+
+
+@pytest.mark.parametrize('key', ['mm-scale', 'beit', 'beit-shared', 'timm-scale', 'timm-beit', 'timm-relpos'])
+def test_no_misshapen_tensor_passes(key):
+    naming, _, weights = case(key)
+    for name, tensor in weights.items():
+        for other in (tensor[None], tensor.flatten()[:-1], torch.cat([tensor, tensor[:1]])):
+            with pytest.raises(ConversionError):
+                naming.read({**weights, name: other}, HINTS)
+    name = next(name for name in weights if 'proj.bias' in name and '.1.' in name)
+    with pytest.raises(ConversionError, match=r'of another shape: layers\.1\.attn\.proj\.bias'):
+        naming.read({**weights, name: torch.zeros(3)}, HINTS)
+
+
+@pytest.mark.parametrize('key', ['mm', 'timm', 'timm-no-cls'])
+def test_heads_that_no_table_tells_must_be_given(key):
+    naming, _, weights = case(key)
+    with pytest.raises(ConversionError, match=r'width 64, 2 layers and 256 hidden units.*--arch heads=N'):
+        naming.read(weights, Hints())
+    with pytest.raises(ConversionError, match='5 heads do not divide the width 64'):
+        naming.read(weights, Hints(heads=5))
+    assert naming.read(weights, Hints(widths={peers.WIDTH: 8})).cfg['arch']['num_heads'] == 8
+
+
+@pytest.mark.parametrize('key', ['beit', 'timm-beit', 'timm-relpos'])
+def test_a_table_tells_the_heads(key):
+    naming, _, weights = case(key)
+    assert naming.read(weights, Hints()).cfg['arch']['num_heads'] == peers.HEADS
+
+
+@pytest.mark.parametrize(
+    ('arch', 'width', 'depth', 'hidden', 'heads'),
+    [
+        ('deit-tiny', 192, 12, 768, 3),
+        ('deit-small', 384, 12, 1536, 6),
+        ('base', 768, 12, 3072, 12),
+        ('large', 1024, 24, 4096, 16),
+        ('huge', 1280, 32, 5120, 16),
+        ('small', 768, 8, 2304, 8),
+    ],
+)
+def test_usual_sizes_need_no_heads(arch, width, depth, hidden, heads):
+    sizes = dict(embed_dim=width, depth=depth, num_heads=heads, mlp_ratio=hidden / width)
+    with torch.device('meta'):
+        weights = peers.timm_vit(**sizes).state_dict()
+    weights = {name: torch.empty(1).expand(tensor.shape) for name, tensor in weights.items()}
+    assert TimmViTNaming().read(weights, Hints()).cfg['arch'] == arch
+    assert A2MIMViT.arch_zoo[arch]['num_heads'] == heads
+
+
+@pytest.mark.parametrize('cls_row', [True, False])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+def test_positions_of_moco_v3_leave_the_heads_open(dtype, cls_row):
+    with torch.device('meta'):
+        names = peers.timm_vit(embed_dim=384, depth=12, num_heads=6).state_dict()
+    weights = {name: torch.full(tensor.shape, 0.5, dtype=dtype) for name, tensor in names.items()}
+    assert TimmViTNaming().read(weights, Hints()).cfg['arch'] == 'deit-small'
+    weights['pos_embed'] = build_2d_sincos_position_embedding(4, 384, cls_token=cls_row).to(dtype)
+    with pytest.raises(ConversionError, match='MoCo v3.*12 heads.*--arch heads=N'):
+        TimmViTNaming().read(weights, Hints())
+    read = TimmViTNaming().read(weights, Hints(widths={384: 12}))
+    assert read.cfg['arch']['num_heads'] == 12
+    assert TimmViTNaming().read(weights, Hints(heads=6)).cfg['arch'] == 'deit-small'
+
+
+def test_positions_without_a_cls_row_become_positions_with_a_row_of_zeros():
+    network = peers.randomised(peers.timm_vit(no_embed_class=True, init_values=0.1))
+    weights = peers.weights_of(network)
+    assert weights['pos_embed'].shape[1] == 16
+    encoder = TimmViTNaming().read(weights, HINTS)
+    assert not encoder.weights['pos_embed'][:, 0].any()
+    assert torch.equal(encoder.weights['pos_embed'][:, 1:], weights['pos_embed'])
+    picture = peers.images()
+    expected = peers.run(network.double(), picture)
+    assert peers.difference(expected, peers.run(encoder.build(torch.float64), picture)) < 1e-9
+    features = TimmViTNaming().peer(encoder.cfg, weights).double().features(picture)
+    assert peers.difference(expected, features) < 1e-9
+
+
+@pytest.mark.parametrize('key', ['mm', 'timm', 'timm-no-cls', 'beit-absolute'])
+def test_a_grid_that_is_no_square_needs_a_hint(key):
+    naming, build = PEERS[key]
+    arguments = dict(img_size=(96, 32)) | (
+        dict(class_token=False, global_pool='avg', fc_norm=False) if key == 'timm-no-cls' else {}
+    )
+    builders = {'mm': peers.mm_vit, 'timm': peers.timm_vit, 'timm-no-cls': peers.timm_vit}
+    if key == 'beit-absolute':
+        arguments |= dict(use_abs_pos_emb=True, use_rel_pos_bias=False)
+    network = peers.randomised(builders.get(key, peers.mm_beit)(**arguments))
+    weights = peers.weights_of(network)
+    del build
+    with pytest.raises(ConversionError, match='no square grid'):
+        naming.read(weights, HINTS)
+    encoder = naming.read(weights, Hints(heads=peers.HEADS, img_size=(96, 32)))
+    assert encoder.cfg['img_size'] == (96, 32)
+    picture = peers.images((96, 32))
+    expected = peers.run(network.double(), picture)
+    assert peers.difference(expected, peers.run(encoder.build(torch.float64), picture)) < 1e-9
+    with pytest.raises(ConversionError):
+        naming.read(weights, Hints(heads=peers.HEADS, img_size=(64, 64)))
+
+
+def test_a_distillation_token_is_refused():
+    weights = case('timm')[2] | {'dist_token': torch.zeros(1, 1, peers.WIDTH)}
+    with pytest.raises(ConversionError, match='distillation token'):
+        TimmViTNaming().read(weights, HINTS)
+
+
+def test_patches_that_are_no_squares_are_refused():
+    weights = case('timm')[2] | {'patch_embed.proj.weight': torch.zeros(peers.WIDTH, 3, 16, 8)}
+    with pytest.raises(ConversionError, match='patches of 16 x 8'):
+        TimmViTNaming().read(weights, HINTS)
+
+
+@pytest.mark.parametrize('key', ['beit', 'beit-shared', 'beit-absolute', 'timm-relpos-no-cls'])
+def test_a_plain_vit_refuses_bias_tables_and_names_what_holds_them(key):
+    naming, _, weights = case(key)
+    with pytest.raises(ConversionError, match=r'relative position bias.*beit_\*.*vit_relpos_\*'):
+        TimmViTNaming().write(naming.read(weights, HINTS))
+
+
+def test_each_naming_refuses_what_it_cannot_hold():
+    without_cls = PEERS['timm-relpos-no-cls'][0].read(case('timm-relpos-no-cls')[2], HINTS)
+    for naming in (MMBEiTNaming(), OpenMixupNaming(), TimmBEiTNaming()):
+        with pytest.raises(ConversionError, match='cls token'):
+            naming.write(without_cls)
+    absolute = MMViTNaming().read(case('mm')[2], HINTS)
+    with pytest.raises(ConversionError, match=r'no position embedding: beit_\*'):
+        TimmRelPosNaming().write(absolute)
+
+
+@pytest.mark.parametrize(
+    'naming', [MMViTNaming(), MMBEiTNaming(), OpenMixupNaming(), TimmViTNaming(), TimmBEiTNaming()]
+)
+@pytest.mark.parametrize('key', PEERS)
+def test_every_naming_holds_every_encoder_or_says_no(key, naming):
+    source, network, weights = case(key)
+    encoder = source.read(weights, HINTS)
+    picture = peers.images(size_of(encoder))
+    try:
+        written, _ = naming.write(encoder)
+        peer = naming.peer(encoder.cfg, written)
+    except ConversionError:
+        return
+    expected = peers.run(network.double(), picture)
+    assert peers.difference(expected, peer.double().features(picture)) < 1e-9
+    again = naming.read(written, HINTS)
+    assert again.cfg == encoder.cfg or naming.name.endswith('BEiT') or naming.name.startswith('OpenMixup')
+    assert peers.difference(expected, peers.run(again.build(torch.float64), picture)) < 1e-9
+
+
+@pytest.mark.parametrize('key', ['mm', 'beit-absolute', 'timm-relpos-no-cls', 'beit-shared'])
+def test_another_image_size_resamples_positions_and_tables_only(key):
+    naming, _, weights = case(key)
+    encoder = naming.read(weights, HINTS)
+    larger, names = resized(encoder, 96)
+    tables = [name for name in encoder.weights if name.endswith(TABLE)]
+    positions = [name for name in encoder.weights if name == 'pos_embed']
+    assert sorted(names) == sorted(tables + positions) and names
+    assert larger.cfg == {**encoder.cfg, 'img_size': 96}
+    for name, tensor in encoder.weights.items():
+        assert name in names or torch.equal(larger.weights[name], tensor)
+    picture = peers.images(96)
+    ours = peers.run(encoder.build(torch.float64), picture)  # which resamples when it runs
+    assert peers.difference(ours, peers.run(larger.build(torch.float64), picture)) < 1e-5
+    same, names = resized(encoder, peers.SIZE)
+    assert not names and peers.same_weights(same.weights, encoder.weights)
+    for wrong in (0, -16, 70):
+        with pytest.raises(ConversionError, match='multiple of the patch size 16'):
+            resized(encoder, wrong)
