@@ -19,6 +19,7 @@ from .naming import Hints, Weights, check_against, count, require, shape_of
 TYPE = 'a2mim_mm.A2MIMViT'
 LAYER_TABLE = f'layers.*.attn.{TABLE}'
 _LAYER_SCALE = 1.0  # any number but 0 makes the parameters, which are then loaded
+_MOCO_V3_WIDTH = 384
 _ARCHES = ('deit-tiny', 'deit-small', 'base', 'large', 'huge', 'small')
 
 
@@ -169,30 +170,34 @@ def _with_cls_position(weights: Weights, patches: int) -> Weights:
 def _heads(weights: Weights, tables: list[str], width: int, depth: int, hidden: int, hints: Hints) -> int:
     """Number of heads: from a table, from what is known, or from the sizes of the field."""
     if tables:
-        return shape_of(weights, tables[0], rank=2)[1]
-    heads = hints.heads or (hints.widths or {}).get(width)
-    if heads is None and _has_positions_of_moco_v3(weights):
+        heads = shape_of(weights, tables[0], rank=2)[1]
+    else:
+        heads = hints.heads or (hints.widths or {}).get(width) or _usual_heads(weights, width, depth, hidden)
+    if not heads or width % heads:
+        raise ConversionError(f'{heads} heads do not divide the width {width}')
+    return heads
+
+
+def _usual_heads(weights: Weights, width: int, depth: int, hidden: int) -> int:
+    """Number of heads of the one known ViT of these sizes.
+
+    Raises:
+        ConversionError: If there is none, or two.
+    """
+    if width == _MOCO_V3_WIDTH and _has_positions_of_moco_v3(weights):
         raise ConversionError(
             "the position embedding is that of MoCo v3, whose ViT-S has 12 heads where DeiT's has 6, which "
             'weights do not show: give --arch heads=N'
         )
-    if heads is None:
-        for arch in _ARCHES:
-            sizes = A2MIMViT.arch_zoo[arch]
-            if (sizes['embed_dims'], sizes['num_layers'], sizes['feedforward_channels']) == (
-                width,
-                depth,
-                hidden,
-            ):
-                heads = sizes['num_heads']
-    if heads is None:
-        raise ConversionError(
-            f'the number of heads of a ViT of width {width}, {depth} layers and {hidden} hidden units cannot '
-            'be told from its weights: give --arch heads=N'
-        )
-    if width % heads:
-        raise ConversionError(f'{heads} heads do not divide the width {width}')
-    return heads
+    for arch in _ARCHES:
+        sizes = dict(A2MIMViT.arch_zoo[arch])
+        heads = sizes.pop('num_heads')
+        if sizes == dict(embed_dims=width, num_layers=depth, feedforward_channels=hidden):
+            return heads
+    raise ConversionError(
+        f'the number of heads of a ViT of width {width}, {depth} layers and {hidden} hidden units cannot be '
+        'told from its weights: give --arch heads=N'
+    )
 
 
 def _has_positions_of_moco_v3(weights: Weights) -> bool:
