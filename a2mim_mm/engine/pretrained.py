@@ -18,6 +18,7 @@ from .checkpoint import CheckpointError, first_names, load_checkpoint_file, load
 
 BACKBONE = 'backbone'
 MISSING, MISSHAPEN = 'not in the checkpoint', 'of another shape'  # rows of the table
+_OTHERS = 'tools/convert_checkpoint.py converts checkpoints of other libraries'
 _POSITIONS = ('pos_embed', 'relative_position_bias_table')  # an encoder's own tensors that a model may lack
 
 
@@ -88,7 +89,8 @@ class PretrainedWeights:
         table = _table(groups)
         if found:
             raise CheckpointError(
-                f'{self.source} does not fill this {type(model).__name__}: {"; ".join(found)}\n{table}'
+                f'{self.source} does not fill this {type(model).__name__}: {"; ".join(found)}\n{table}\n'
+                f'{_OTHERS}'
             )
         return f'backbone from {self.source}\n{table}'
 
@@ -180,7 +182,7 @@ def find_pretrained(checkpoint: dict, path: str | Path, **kwargs) -> PretrainedW
     if not tensors:
         keys = first_names([*map(str, content)])
         raise CheckpointError(
-            f'{path} holds no weights: ' + (f'its keys are {keys}' if keys else 'it is empty')
+            f'{path} holds no weights: ' + (f'its keys are {keys}. {_OTHERS}' if keys else 'it is empty')
         )
     prefix = f'{BACKBONE}.'
     inside = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
