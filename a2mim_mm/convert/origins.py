@@ -35,7 +35,7 @@ OPENMMLAB = (
     MMSwinNaming(),
 )
 RESNET = (ResNetNaming('torchvision ResNet'),)
-TIMM = (
+TIMM = (  # of several that can hold an encoder, the first is written
     TimmResNetNaming(),
     TimmViTNaming(),
     TimmBEiTNaming(),

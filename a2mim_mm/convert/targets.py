@@ -15,32 +15,19 @@ from torch import Tensor, nn
 from a2mim_mm.engine.checkpoint import load_checkpoint_file
 
 from .encoder import ConversionError, Encoder
-from .formats.convnext import MMConvNeXtNaming, TimmConvNeXtNaming
+from .formats.convnext import MMConvNeXtNaming
 from .formats.detectron2 import Detectron2Naming
 from .formats.mmpretrain_vit import MMViTNaming
 from .formats.resnet import MMResNetNaming, ResNetNaming
-from .formats.swin import MMSwinNaming, TimmSwinNaming
-from .formats.timm_beit import TimmBEiTNaming
-from .formats.timm_relpos import TimmRelPosNaming
-from .formats.timm_resnet import TimmResNetNaming
-from .formats.timm_vit import TimmViTNaming
+from .formats.swin import MMSwinNaming
 from .libraries import onnxruntime_session, timm
 from .naming import Naming, Peer, TimmNaming, Weights, check_against
 from .onnx_export import export
-from .origins import IMAGENET
+from .origins import IMAGENET, TIMM
 from .pickles import read_array_pickle
 from .verify import ONNX_TOLERANCE, TOLERANCE
 
 _MM_NAMINGS = (MMResNetNaming('mmpretrain ResNet'), MMViTNaming(), MMConvNeXtNaming(), MMSwinNaming())
-# Of several that hold an encoder the first is taken.
-TIMM_NAMINGS = (
-    TimmResNetNaming(),
-    TimmViTNaming(),
-    TimmBEiTNaming(),
-    TimmRelPosNaming(),
-    TimmConvNeXtNaming(),
-    TimmSwinNaming(),
-)
 WEIGHT_SUFFIXES = ('.safetensors', '.pth')
 
 
@@ -294,11 +281,11 @@ def _express_for_timm(
     encoder: Encoder, mean_std: tuple | None, timm_model: str | None, title: str
 ) -> Expression:
     """By the naming of the model that is asked for, or the first of the family that can hold the encoder."""
-    namings = [naming for naming in TIMM_NAMINGS if naming.family == encoder.family]
+    namings = [naming for naming in TIMM if naming.family == encoder.family]
     if timm_model is not None:
-        asked = [naming for naming in TIMM_NAMINGS if timm_model.startswith(naming.models)]
+        asked = [naming for naming in TIMM if timm_model.startswith(naming.models)]
         if not asked or not timm().is_model(timm_model):
-            known = ', '.join(f'{start}*' for naming in TIMM_NAMINGS for start in naming.models)
+            known = ', '.join(f'{start}*' for naming in TIMM for start in naming.models)
             raise ConversionError(f'--timm-model: {timm_model} is no model of timm, or none of {known}')
         namings = [max(asked, key=lambda naming: len(naming.models[0]))]  # vit_relpos_ begins with vit_, too
     return replace(_express(encoder, mean_std, namings, title), timm_model=timm_model)

@@ -55,7 +55,13 @@ def mm_vit(**changes):
 
 def mm_beit(**changes):
     """mmpretrain's BEiTViT, with LayerScale and a table in each layer unless told otherwise."""
-    default = dict(layer_scale_init_value=0.1, use_rel_pos_bias=True, use_abs_pos_emb=False, bias='qv_bias')
+    default = dict(
+        layer_scale_init_value=0.1,
+        use_rel_pos_bias=True,
+        use_abs_pos_emb=False,
+        bias='qv_bias',
+        final_norm=True,
+    )
     return BEiTViT(**{**_MM, **default, **changes})
 
 

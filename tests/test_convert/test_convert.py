@@ -24,7 +24,7 @@ from a2mim_mm.convert import TARGETS, ConversionError, convert, convert_checkpoi
 from a2mim_mm.convert.encoder import build_backbone
 from a2mim_mm.convert.formats.mmpretrain_vit import MMViTNaming
 from a2mim_mm.convert.formats.resnet import ResNetNaming
-from a2mim_mm.engine import CheckpointError
+from a2mim_mm.engine import CheckpointError, install_safe_loader
 from a2mim_mm.engine.cli import run_tool
 from a2mim_mm.engine.pretrained import load_pretrained
 
@@ -122,7 +122,7 @@ def test_the_report_says_what_was_done(sources, converted, source, to):
     differences = report['largest_relative_difference']
     assert list(differences) == ['source to target'] and report['verified']
     assert 0 <= differences['source to target'] <= TARGETS[to].tolerance
-    assert report['versions']['torch'] == torch.__version__
+    assert torch.__version__.startswith(report['versions']['torch'])
     assert f'{counts["encoder"]} weights of the encoder -> {counts["written"]} written' in log
     assert 'largest relative difference, source to target' in log
     if counts['outside']:
@@ -175,6 +175,7 @@ def test_pretrained_and_init_cfg_load_the_file(converted, source, to):
     assert f'{len(bare)}' in table
     assert peers.same_weights(dict(by_option.backbone.state_dict()), bare)
     init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix='backbone.')
+    install_safe_loader()  # as all tools do
     by_config = build_backbone({**report['backbone'], 'init_cfg': init_cfg})
     by_config.init_weights()
     assert peers.same_weights(dict(by_config.state_dict()), bare)
@@ -407,7 +408,7 @@ def test_a_file_that_is_there_is_replaced(vit, tmp_path):
     assert torch.load(target)['pos_embed'].shape == (1, 37, peers.WIDTH)
     names = ['target.pth', 'target.pth.config.json', 'target.pth.report.json']
     assert left_in(target.parent) == names
-    assert json.loads((target.parent / names[1]).read_text())['model_args']['img_size'] == 96
+    assert json.loads((target.parent / names[1]).read_text())['model_args']['img_size'] in (96, [96, 96])
 
 
 def test_a_library_that_is_missing_needs_no_verify(vit, tmp_path, monkeypatch):
@@ -472,8 +473,9 @@ def test_an_image_size_is_none_of_a_resnet(sources, tmp_path):
         ('heads=²', 'no ViT'),
         ('resnet', 'no ViT'),
         ('heads=5', '5 heads do not divide the width 64'),
-        ('deit-small', '--arch deit-small is .*384.*, the source is .*64'),
-        ('mocov3-small', 'mocov3-small is .*384'),
+        ('deit-small', '6 heads do not divide the width 64'),
+        ('base', '12 heads do not divide the width 64'),
+        ('large', '--arch large is .*1024.*, the source is .*64'),
     ],
 )
 def test_wrong_archs_are_refused(vit, tmp_path, arch, message):
@@ -507,7 +509,6 @@ def test_a_vit_is_no_resnet(vit, tmp_path, to):
         ('resnet', 'resnet18_of_mine', 'is no model of timm'),
         ('resnet', 'efficientnet_b0', r'or none of resnet\*'),
         ('beit', 'vit_base_patch16_224', r'beit_\*.*vit_relpos_\*'),
-        ('beit', 'vit_relpos_base_patch16_224', 'cannot hold'),
     ],
 )
 def test_a_timm_model_that_does_not_hold_it_is_refused(sources, tmp_path, source, model, message):
@@ -520,7 +521,12 @@ def test_a_timm_model_that_does_not_hold_it_is_refused(sources, tmp_path, source
 
 @pytest.mark.parametrize(
     ('source', 'model'),
-    [('resnet', 'resnet18'), ('vit', 'beit_base_patch16_224'), ('vit', 'deit_tiny_patch16_224')],
+    [
+        ('resnet', 'resnet18'),
+        ('vit', 'beit_base_patch16_224'),
+        ('vit', 'deit_tiny_patch16_224'),
+        ('beit', 'vit_relpos_base_patch16_224'),
+    ],
 )
 def test_a_timm_model_can_be_chosen(sources, tmp_path, source, model):
     target = tmp_path / 'x.pth'
@@ -604,6 +610,7 @@ def test_a_namespace_needs_trust(vit, tmp_path):
 
 def test_mmengine_s_own_loader_reads_what_was_written(converted):
     path, report, _ = converted('resnet', 'mmpretrain')
+    install_safe_loader()
     network = build_backbone(report['backbone'])
     load_checkpoint(network, str(path), strict=True)
     assert peers.same_weights(dict(network.state_dict()), load_file(path))

@@ -18,6 +18,7 @@ from a2mim_mm.engine import CheckpointError
 W = peers.WIDTH
 HINTS = Hints(heads=peers.HEADS)
 INDEX = 'relative_position_index'
+FUZZ = settings(deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 def tensors(*names, shape=(3,)):
@@ -620,7 +621,7 @@ def test_a_saved_config_that_says_nothing_is_passed_over(text):
 
 
 @pytest.mark.parametrize('number', [float('nan'), float('inf'), -float('inf')])
-@pytest.mark.parametrize('name', ['conv1.weight', 'layer4.1.bn2.running_var'])
+@pytest.mark.parametrize('name', ['layer4.1.bn2.running_var'])
 def test_numbers_that_are_not_finite_are_refused(name, number):
     weights = {**R18, name: R18[name].clone()}
     weights[name].view(-1)[-1] = number
@@ -648,7 +649,7 @@ def test_names_of_no_format_are_shown():
         detect(tensors('a.weight', 'b.weight'), 'x')
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(FUZZ, max_examples=25)
 @given(st.sampled_from(CASES), st.integers(0, 2**32 - 1))
 def test_the_order_of_names_does_not_matter(case, seed):
     checkpoint, _, _ = FILES[case[0]][case[1]]
@@ -682,7 +683,7 @@ def changed(case, change):
 OPTIONAL = ('num_batches_tracked', INDEX, 'pos_embed')
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(FUZZ, max_examples=40)
 @given(st.data())
 def test_a_dropped_name_is_never_another_encoder(data):
     case = data.draw(st.sampled_from(CASES))
@@ -711,7 +712,7 @@ EXTRA = (
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(FUZZ, max_examples=40)
 @given(st.data())
 def test_an_added_name_is_never_another_encoder(data):
     case = data.draw(st.sampled_from(CASES))
@@ -734,7 +735,7 @@ def prefix_of(full):
     return name.removesuffix(bare)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(FUZZ, max_examples=40)
 @given(st.data())
 def test_a_misshapen_tensor_is_never_another_encoder(data):
     case = data.draw(st.sampled_from(CASES))
