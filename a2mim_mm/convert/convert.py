@@ -1,6 +1,8 @@
 """A conversion from file to file: read, find the encoder, express it, prove it, write it, report."""
 
 import hashlib
+import pickle
+import re
 import shutil
 import warnings
 from collections.abc import Callable
@@ -88,6 +90,7 @@ def convert_checkpoint(
             expected = features_of(of_pivot(encoder), encoder.cfg, kind.dtype)
     expression = kind.express(encoder, found.mean_std, timm_model)
     draft = target.with_name(DRAFT + target.name)
+    _remove(kind, draft)  # what an earlier run left when it was killed
     try:
         kind.write(expression, draft)
         if verify:
@@ -122,8 +125,10 @@ def _check_arguments(source: Path, target: Path, to: str) -> Target:
 
 
 def _read(source: Path, trust: bool) -> dict:
-    if trust:
+    if trust and source.is_file() and source.suffix != '.safetensors':
         warnings.warn(f'{source} is unpickled as it is: whatever code it holds runs now', stacklevel=3)
+        if source.suffix == '.pkl':
+            return pickle.loads(source.read_bytes(), encoding='latin1')
         return torch.load(source, map_location='cpu', weights_only=False)
     if source.suffix == '.pkl' and source.is_file():
         return read_array_pickle(source)
@@ -133,8 +138,9 @@ def _read(source: Path, trust: bool) -> dict:
 def _hints(arch: str | None) -> Hints | None:
     if arch is None:
         return None
-    if arch.startswith('heads=') and arch[6:].isdigit() and int(arch[6:]) > 0:
-        return Hints(heads=int(arch[6:]))
+    number = re.fullmatch(r'heads=([1-9][0-9]*)', arch)
+    if number:
+        return Hints(heads=int(number[1]))
     if arch in ARCHES:
         return Hints(heads=ARCHES[arch]['num_heads'])
     raise ValueError(f'there is no ViT {arch!r}; known: heads=N, {", ".join(ARCHES)}')

@@ -226,7 +226,9 @@ class Onnx(Target):
         session = onnxruntime_session(path)
 
         def features(images: Tensor) -> Tensor:
-            output = torch.from_numpy(session.run(None, {'images': images.numpy()})[0])
+            # One by one: the graph was made with more than one image, and takes any number of them.
+            outputs = [session.run(None, {'images': image[None].numpy()})[0] for image in images]
+            output = torch.cat([*map(torch.from_numpy, outputs)])
             is_swin = expression.naming.family == 'SwinTransformer'  # which is compared by its mean
             return output.mean(dim=(2, 3)) if is_swin else output
 

@@ -81,16 +81,15 @@ def fuse_biases(weights: Weights, attention: str) -> tuple[Weights, dict[str, st
     Raises:
         ConversionError: If one of the two is missing.
     """
-    fused = {name: tensor for name, tensor in weights.items() if not name.endswith(('.q_bias', '.v_bias'))}
-    folded = {}
+    fused, folded = dict(weights), {}
     separate = any(name.endswith(('.q_bias', '.v_bias')) for name in weights)
     for i in range(count(weights, f'{attention}.qkv.weight') if separate else 0):
         module = attention.replace('*', str(i))
         q, v = f'{module}.q_bias', f'{module}.v_bias'
-        bias = weights.get(q)
         if shape_of(weights, q, rank=1) != shape_of(weights, v, rank=1):
             raise ConversionError(f'of another shape: {v} {tuple(weights[v].shape)}, not that of {q}')
-        fused[f'{module}.qkv.bias'] = torch.cat((bias, torch.zeros_like(bias), weights[v]))
+        q_bias, v_bias = fused.pop(q), fused.pop(v)
+        fused[f'{module}.qkv.bias'] = torch.cat((q_bias, torch.zeros_like(q_bias), v_bias))
         folded |= {name: 'part of the bias [q, 0, v]' for name in (q, v)}
     return fused, folded
 
@@ -171,6 +170,8 @@ def _heads(weights: Weights, tables: list[str], width: int, depth: int, hidden: 
     """Number of heads: from a table, from what is known, or from the sizes of the field."""
     if tables:
         heads = shape_of(weights, tables[0], rank=2)[1]
+        if hints.heads not in (None, heads):
+            raise ConversionError(f'its bias tables are of {heads} heads, not of {hints.heads}')
     else:
         heads = hints.heads or (hints.widths or {}).get(width) or _usual_heads(weights, width, depth, hidden)
     if not heads or width % heads:

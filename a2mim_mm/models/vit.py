@@ -225,7 +225,7 @@ class A2MIMViT(VisionTransformer):
         self._check_size('size of the input', x.shape[-2:])
         tok_bld, grid_hw = self.patch_embed(x)
         if self.cls_token is not None:
-            tok_bld = torch.cat((self.cls_token.expand(len(tok_bld), -1, -1), tok_bld), dim=1)
+            tok_bld = torch.cat((self.cls_token.expand(tok_bld.shape[0], -1, -1), tok_bld), dim=1)
         if self.pos_embed is not None:
             tok_bld = tok_bld + self._resize_pos_embed(self.pos_embed, self.grid_hw, grid_hw)
         tok_bld = self.pre_norm(self.drop_after_pos(tok_bld))

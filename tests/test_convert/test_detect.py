@@ -649,7 +649,7 @@ def test_names_of_no_format_are_shown():
         detect(tensors('a.weight', 'b.weight'), 'x')
 
 
-@settings(FUZZ, max_examples=25)
+@settings(FUZZ, max_examples=10)
 @given(st.sampled_from(CASES), st.integers(0, 2**32 - 1))
 def test_the_order_of_names_does_not_matter(case, seed):
     checkpoint, _, _ = FILES[case[0]][case[1]]
@@ -683,7 +683,7 @@ def changed(case, change):
 OPTIONAL = ('num_batches_tracked', INDEX, 'pos_embed')
 
 
-@settings(FUZZ, max_examples=40)
+@settings(FUZZ, max_examples=10)
 @given(st.data())
 def test_a_dropped_name_is_never_another_encoder(data):
     case = data.draw(st.sampled_from(CASES))
@@ -712,7 +712,7 @@ EXTRA = (
 )  # fmt: skip
 
 
-@settings(FUZZ, max_examples=40)
+@settings(FUZZ, max_examples=10)
 @given(st.data())
 def test_an_added_name_is_never_another_encoder(data):
     case = data.draw(st.sampled_from(CASES))
@@ -735,7 +735,7 @@ def prefix_of(full):
     return name.removesuffix(bare)
 
 
-@settings(FUZZ, max_examples=40)
+@settings(FUZZ, max_examples=10)
 @given(st.data())
 def test_a_misshapen_tensor_is_never_another_encoder(data):
     case = data.draw(st.sampled_from(CASES))
@@ -748,6 +748,14 @@ def test_a_misshapen_tensor_is_never_another_encoder(data):
     with pytest.raises((ConversionError, CheckpointError)) as error:
         detect(damaged, 'x', hints=HINTS)
     assert type(error.value) in (ConversionError, CheckpointError)
+
+
+@pytest.mark.parametrize('name', ['blocks.9.attn.q_bias', 'layers.9.attn.v_bias', 'q.q_bias', 'head.v_bias'])
+def test_a_bias_of_no_layer_is_refused(name):
+    for checkpoint, prefix in ((FILES['openmixup'][0][0]['state_dict'], 'backbone.'), (BEIT_TUNED, '')):
+        damaged = {**checkpoint, prefix + name: torch.ones(W)}
+        with pytest.raises(ConversionError):
+            detect(damaged, 'x', hints=HINTS)
 
 
 def test_a_lost_table_is_seen_by_its_index():

@@ -260,11 +260,12 @@ def test_what_does_not_fill_the_backbone_is_refused(refuse, pretrained, tmp_path
 
 def test_message_names_what_is_wrong_and_shows_the_table(refuse, tmp_path):
     torch.save(encoder(num_layers=2), tmp_path / 'x.pth')
-    first, *table = refuse(SETTINGS['vit'], '--pretrained', 'x.pth').splitlines()
+    first, *table, hint = refuse(SETTINGS['vit'], '--pretrained', 'x.pth').splitlines()
     assert first.startswith(
         'x.pth does not fill this ImageClassifier: 13 not in the checkpoint (backbone.layers.2.'
     )
     assert len(table) == 6 and row('\n'.join(table), 'not in the checkpoint')[0] == 13
+    assert 'tools/convert_checkpoint.py' in hint
 
 
 def test_resnet_without_its_last_stage_takes_no_whole_one(refuse, pretrained):
