@@ -128,8 +128,12 @@ def _read(source: Path, trust: bool) -> dict:
     if trust and source.is_file() and source.suffix != '.safetensors':
         warnings.warn(f'{source} is unpickled as it is: whatever code it holds runs now', stacklevel=3)
         if source.suffix == '.pkl':
-            return pickle.loads(source.read_bytes(), encoding='latin1')
-        return torch.load(source, map_location='cpu', weights_only=False)
+            content = pickle.loads(source.read_bytes(), encoding='latin1')
+        else:
+            content = torch.load(source, map_location='cpu', weights_only=False)
+        if not isinstance(content, dict):
+            raise ConversionError(f'{source} holds a {type(content).__name__}, not a dict of weights')
+        return content
     if source.suffix == '.pkl' and source.is_file():
         return read_array_pickle(source)
     return load_checkpoint_file(source)

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from a2mim_mm.engine.checkpoint import CheckpointError, first_names
-from a2mim_mm.engine.saved_config import read_saved_config
-from a2mim_mm.registry import MODELS
+from a2mim_mm.engine.saved_config import read_saved_config, registered_class
 
 from .encoder import ConversionError, Encoder
 from .naming import Hints, Naming
@@ -17,6 +16,7 @@ from .origins import FILE, ORIGINS, Origin
 EMA = 'ema'  # the entry of the copies that mmcv's EMAHook keeps
 _MODULE = 'module.'  # put in front of all names by data parallel training
 _REASONS_SHOWN = 4
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,12 @@ def detect(
     if origin != 'auto' and origin not in ORIGINS:
         raise ConversionError(f'there is no format {origin!r} to read; known: auto, {", ".join(ORIGINS)}')
     saved = _saved_config(checkpoint, source)
+    _check_style(saved, source)
     hints = hints or _hints_of(saved)
     found, reasons = [], {}
     for row in ORIGINS.values() if origin == 'auto' else (ORIGINS[origin],):
         for name in [name for name in row.entries if name in entries] if entry is None else [entry]:
-            matches = _read_as(row, entries[name], name, hints, reasons)
+            matches = _read_as(row, entries[name], name, source, hints, reasons)
             if matches is not None:  # not the next one, either, if this one is damaged
                 found += matches
                 break
@@ -106,7 +107,9 @@ def state_dicts(checkpoint: dict, source: str) -> dict[str, dict[str, Tensor]]:
     """
     nested = {key: value for key, value in checkpoint.items() if isinstance(key, str)}
     entries = {
-        key: _tensors(value) for key, value in {FILE: checkpoint, **nested}.items() if isinstance(value, dict)
+        key: _tensors(value, source)
+        for key, value in {FILE: checkpoint, **nested}.items()
+        if isinstance(value, dict)
     }
     entries = {key: weights for key, weights in entries.items() if weights}
     if not entries:
@@ -120,15 +123,18 @@ def state_dicts(checkpoint: dict, source: str) -> dict[str, dict[str, Tensor]]:
     return entries
 
 
-def _tensors(content: dict) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(_MODULE): torch.from_numpy(np.array(value))
-        if isinstance(value, np.ndarray)
-        else value
-        for name, value in content.items()
-        if isinstance(name, str)
-        and (isinstance(value, Tensor) or isinstance(value, np.ndarray) and value.dtype.kind in 'fiub')
-    }
+def _tensors(content: dict, source: str) -> dict[str, Tensor]:
+    weights = {}
+    for name, value in content.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind in 'fiub':
+            value = torch.from_numpy(np.array(value))
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            continue
+        name = name.removeprefix(_MODULE)
+        if name in weights:
+            raise CheckpointError(f'{source} holds {name} twice, with and without {_MODULE!r} in front')
+        weights[name] = value
+    return weights
 
 
 def _averaged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -145,7 +151,7 @@ def _averaged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _read_as(
-    row: Origin, state: dict, entry: str, hints: Hints, reasons: dict[str, list[str]]
+    row: Origin, state: dict, entry: str, source: str, hints: Hints, reasons: dict[str, list[str]]
 ) -> list[Found] | None:
     """What one row reads in a state dict, None if it is none of its own.
 
@@ -155,6 +161,7 @@ def _read_as(
     if parts is None or not any(naming.claims(parts[0]) for naming in row.namings):
         return None
     weights, outside = parts
+    _check_dtypes(weights, source)
     hints = replace(hints, widths=row.heads_by_width)
     found = []
     for naming in row.namings:
@@ -177,6 +184,15 @@ def _saved_config(checkpoint: dict, source: str) -> dict:
         return {}
 
 
+def _check_style(saved: dict, source: str) -> None:
+    cfg = saved.get('model', {}).get('backbone')
+    if isinstance(cfg, dict) and cfg.get('style', 'pytorch') != 'pytorch':
+        raise ConversionError(
+            f'{source} was trained with style={cfg["style"]!r}, strides in the 1x1 convolutions, which '
+            'no format here has'
+        )
+
+
 def _hints_of(saved: dict) -> Hints:
     """Heads and image size of a ViT, from a saved config."""
     cfg = saved.get('model', {}).get('backbone')
@@ -184,8 +200,7 @@ def _hints_of(saved: dict) -> Hints:
         return Hints()
     arch, size = cfg.get('arch'), cfg.get('img_size')
     if isinstance(arch, str):
-        kind = MODELS.get(cfg['type']) if isinstance(cfg.get('type'), str) else None
-        arch = getattr(kind, 'arch_zoo', {}).get(arch)
+        arch = getattr(registered_class(cfg.get('type')), 'arch_zoo', {}).get(arch)
     heads = arch.get('num_heads') if isinstance(arch, dict) else None
     sides = [size, size] if isinstance(size, int) else size
     whole = isinstance(sides, list) and len(sides) == 2 and all(isinstance(side, int) for side in sides)
@@ -215,6 +230,17 @@ def _same(first: Encoder, second: Encoder) -> bool:
             for name, tensor in first.weights.items()
         )
     )
+
+
+def _check_dtypes(weights: dict[str, Tensor], source: str) -> None:
+    """Refuse what is no ordinary weight: sparse, quantised, complex, or without storage."""
+    for name, tensor in weights.items():
+        dense = tensor.layout is torch.strided and tensor.device.type == 'cpu'
+        computed = name.endswith(('num_batches_tracked', '_index')) and not tensor.is_complex()
+        if not dense or not (computed or tensor.dtype in _DTYPES):
+            raise CheckpointError(
+                f'{source} holds no plain numbers: {name} is {tensor.dtype}, {tensor.layout}'
+            )
 
 
 def _check_finite(weights: dict[str, Tensor], source: str) -> None:

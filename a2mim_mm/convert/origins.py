@@ -209,12 +209,5 @@ _ROWS = (
         outside=r'(?!sparse_encoder\.sp_cnn\.).*',
     ),
     Origin('detectron2', 'detectron2', (Detectron2Naming(),), outside=r'(stem\.fc|linear)\..*'),
-    Origin(
-        'detectron2-fpn',
-        'detector of detectron2',
-        (Detectron2Naming(),),
-        prefix='backbone.bottom_up.',
-        outside=r'(?!backbone\.bottom_up\.).*',
-    ),
 )
 ORIGINS = {origin.name: origin for origin in _ROWS}

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from a2mim_mm.engine.checkpoint import CheckpointError
+from a2mim_mm.engine.checkpoint import NUMPY_FUNCTIONS, CheckpointError, check_sizes, number_dtype
 
-_RECONSTRUCTION = ('_reconstruct', 'scalar')
 _MODULES = ('numpy.core.multiarray', 'numpy._core.multiarray')
 _ALLOWED = {
-    **{(module, name): getattr(np._core.multiarray, name) for module in _MODULES for name in _RECONSTRUCTION},
+    **{(module, name): function for module in _MODULES for name, function in NUMPY_FUNCTIONS.items()},
     ('numpy.core.numeric', '_frombuffer'): np._core.numeric._frombuffer,
     ('numpy._core.numeric', '_frombuffer'): np._core.numeric._frombuffer,
     ('numpy', 'ndarray'): np.ndarray,
-    ('numpy', 'dtype'): np.dtype,
+    ('numpy', 'dtype'): number_dtype,
 }
 
 
@@ -41,7 +40,9 @@ def read_array_pickle(path: Path) -> dict:
     try:
         with path.open('rb') as file:
             content = _ArrayUnpickler(file, encoding='latin1').load()
-    except _Refused as error:
+    except (_Refused, pickle.UnpicklingError) as error:
+        if isinstance(error, pickle.UnpicklingError) and not str(error).startswith('GLOBAL '):
+            raise CheckpointError(f'{path} is damaged or no pickle: {error}') from error
         raise CheckpointError(
             f'{path} is refused: {error}, and a raw pickle may hold only numpy arrays and plain Python values'
         ) from error
@@ -49,4 +50,5 @@ def read_array_pickle(path: Path) -> dict:
         raise CheckpointError(f'{path} is damaged or no pickle: {type(error).__name__}: {error}') from error
     if not isinstance(content, dict):
         raise CheckpointError(f'{path} holds a {type(content).__name__}, not a dict of weights')
+    check_sizes(content, path.stat().st_size, str(path))
     return content

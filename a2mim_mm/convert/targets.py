@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -132,7 +133,7 @@ class Detectron2(Target):
 
     def write(self, expression: Expression, path: Path) -> None:
         """See :meth:`Target.write`."""
-        model = {name: tensor.numpy() for name, tensor in expression.weights.items()}
+        model = {name: _array(tensor.detach()) for name, tensor in expression.weights.items()}
         content = {'model': model, '__author__': 'a2mim_mm', 'matching_heuristics': True}
         with path.open('wb') as file:
             pickle.dump(content, file, protocol=4)
@@ -215,6 +216,8 @@ class Onnx(Target):
         """See :meth:`Target.express`."""
         if encoder.family == 'ConvNeXt' and not encoder.cfg['out_indices']:
             raise ConversionError('a ConvNeXt without a last norm has no output in mmpretrain')
+        if encoder.family == 'SwinTransformer':
+            raise ConversionError("the graph of mmpretrain's Swin would be of one batch size only")
         return OpenMMLab(self.title).express(encoder, mean_std, None)
 
     def write(self, expression: Expression, path: Path) -> None:
@@ -228,9 +231,7 @@ class Onnx(Target):
         def features(images: Tensor) -> Tensor:
             # One by one: the graph was made with more than one image, and takes any number of them.
             outputs = [session.run(None, {'images': image[None].numpy()})[0] for image in images]
-            output = torch.cat([*map(torch.from_numpy, outputs)])
-            is_swin = expression.naming.family == 'SwinTransformer'  # which is compared by its mean
-            return output.mean(dim=(2, 3)) if is_swin else output
+            return torch.cat([*map(torch.from_numpy, outputs)])
 
         return Peer(nn.Identity(), features)
 
@@ -246,6 +247,11 @@ TARGETS: dict[str, Target] = {
     'onnx': Onnx(),
 }
 DRAFT = '.part-'  # in front of the name of a file until it is whole
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """A tensor for numpy, which has no bfloat16."""
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
 
 
 def write_weights(weights: Weights, path: Path) -> None:

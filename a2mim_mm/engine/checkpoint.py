@@ -28,7 +28,6 @@ from mmengine.runner import CheckpointLoader, Runner
 MapLocation = str | torch.device | Callable | None
 
 # What mmengine's full checkpoints hold beside tensors, in files of numpy 1 and 2.
-_NUMPY_FUNCTIONS = ('_reconstruct', 'scalar')
 _NUMPY_MODULES = ('numpy._core.multiarray', 'numpy.core.multiarray')
 _STATISTICS = frozenset({'min', 'max', 'mean', 'current'})
 _NAMES_SHOWN = 5
@@ -245,7 +244,7 @@ def _read_torch(file: io.IOBase, name: str, map_location: MapLocation) -> dict:
         raise CheckpointError(f'{name} is no checkpoint: it begins with {start[:16]!r}')
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    _check_archive(file, name)
+    _check_archive(file, size, name)
     try:
         with torch.serialization.safe_globals(_allowed_globals()):
             checkpoint = torch.load(file, map_location=map_location, weights_only=True)
@@ -260,37 +259,56 @@ def _read_torch(file: io.IOBase, name: str, map_location: MapLocation) -> dict:
         ) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f'{name} holds a {type(checkpoint).__name__}, not a dict of weights')
-    _check_sizes(checkpoint, size, name)
+    check_sizes(checkpoint, size, name)
     return checkpoint
 
 
-def _check_archive(file: io.IOBase, name: str) -> None:
+def _check_archive(file: io.IOBase, size: int, name: str) -> None:
     """Refuse an archive that would grow while it is read: torch.save compresses nothing."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            packed = [entry for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        packed = []  # a bare pickle, or damaged: torch.load says which
-    finally:
+    if file.read(2) == b'PK':
         file.seek(0)
-    if packed:
-        raise CheckpointError(
-            f'{name} is refused: {len(packed)} of its parts are compressed, which torch.save never does, and '
-            f'would unpack to {sum(entry.file_size for entry in packed):,} bytes'
-        )
+        try:
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
+        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            raise CheckpointError(
+                f'{name} is damaged or cut short ({error}): use an earlier checkpoint'
+            ) from error
+        packed = [entry for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
+        unpacked = sum(entry.file_size for entry in entries)
+        if packed or unpacked > size:
+            raise CheckpointError(
+                f'{name} is refused: {len(packed)} of its parts are compressed, which torch.save never '
+                f'does, and its {size:,} bytes would unpack to {unpacked:,}'
+            )
+    file.seek(0)
 
 
-def _check_sizes(content: object, size: int, name: str) -> None:
-    """Refuse tensors that are larger than their file: views that repeat a few numbers without end."""
-    if isinstance(content, torch.Tensor) and content.numel() * content.element_size() > size:
-        raise CheckpointError(
-            f'{name} is refused: a tensor of shape {tuple(content.shape)} is larger than the file of '
-            f'{size:,} bytes'
-        )
-    children = content.values() if isinstance(content, dict) else content
-    if isinstance(children, (list, tuple)) or isinstance(content, dict):
-        for child in children:
-            _check_sizes(child, size, name)
+def check_sizes(content: object, size: int, name: str) -> None:
+    """Refuse arrays that are larger than their file: views that repeat a few numbers without end.
+
+    Raises:
+        CheckpointError: Names the shape.
+    """
+    seen, waiting = set(), [content]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, torch.Tensor) and value.layout is torch.strided:
+            too_large = value.numel() * value.element_size() > size
+        else:
+            too_large = isinstance(value, np.ndarray) and value.nbytes > size
+        if too_large:
+            raise CheckpointError(
+                f'{name} is refused: an array of shape {tuple(value.shape)} is larger than the file of '
+                f'{size:,} bytes'
+            )
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, (list, tuple)):
+            waiting += value
 
 
 def _unknown_globals(file: io.IOBase) -> list[str]:
@@ -318,9 +336,9 @@ def _refusal(name: str, message: str, unknown: Sequence[str]) -> str:
 def _allowed_globals() -> list:
     """Types and functions that may appear in a checkpoint beside torch's own."""
     numpy_functions = [
-        (getattr(np._core.multiarray, function), f'{module}.{function}')
+        (function, f'{module}.{name}')
         for module in _NUMPY_MODULES
-        for function in _NUMPY_FUNCTIONS
+        for name, function in NUMPY_FUNCTIONS.items()
     ]
     # Not ObjectDType: an array of objects is no weight.
     dtypes = [
@@ -329,11 +347,37 @@ def _allowed_globals() -> list:
     return [
         *numpy_functions,
         np.ndarray,
-        np.dtype,
+        (number_dtype, 'numpy.dtype'),
         *dtypes,
         HistoryBuffer,
         (_history_method, 'builtins.getattr'),
     ]
+
+
+def number_dtype(name: str, align: bool = False, copy: bool = False) -> np.dtype:
+    """Stands in for ``numpy.dtype``: numbers only, as the bytes of an array of objects would be addresses.
+
+    Raises:
+        UnpicklingError: If it is a type of anything else.
+    """
+    dtype = np.dtype(name) if isinstance(name, str) else np.dtype(object)
+    if dtype.kind not in 'biufc' or dtype.fields is not None:
+        raise UnpicklingError(f'GLOBAL numpy.dtype({name!r})')
+    return np.dtype(name, copy=True)
+
+
+def number_scalar(dtype: np.dtype, content: bytes) -> np.generic:
+    """Stands in for numpy's ``scalar``: a number from its bytes.
+
+    Raises:
+        UnpicklingError: If it is no number.
+    """
+    if dtype.kind not in 'biufc' or not isinstance(content, bytes) or len(content) != dtype.itemsize:
+        raise UnpicklingError(f'GLOBAL numpy.scalar({dtype})')
+    return np.frombuffer(content, np.dtype(dtype.str))[0]
+
+
+NUMPY_FUNCTIONS = {'_reconstruct': np._core.multiarray._reconstruct, 'scalar': number_scalar}
 
 
 def _history_method(owner: type, name: str) -> Callable:

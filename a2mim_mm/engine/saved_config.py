@@ -126,7 +126,7 @@ def _check_types(cfg: object, source: str) -> None:
     for value in values:
         _check_types(value, source)
     if isinstance(cfg, dict) and 'type' in cfg:
-        kind = _registered(cfg['type'])
+        kind = registered_class(cfg['type'])
         home = f'{getattr(kind, "__module__", "")}.'
         if not home.startswith(_NETWORKS) or home.startswith(_NO_NETWORKS):
             raise CheckpointError(
@@ -135,7 +135,8 @@ def _check_types(cfg: object, source: str) -> None:
             )
 
 
-def _registered(name: object) -> type | None:
+def registered_class(name: object) -> type | None:
+    """The registered class of a name; unlike a registry's own search, imports nothing."""
     scope, _, key = name.rpartition('.') if isinstance(name, str) else ('', '', '')
     for registry in _REGISTRIES.get(scope, ()):
         registry.import_from_location()

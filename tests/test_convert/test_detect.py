@@ -1,6 +1,7 @@
 """Which origin wrote a checkpoint, told from key lists as the authors' code writes them."""
 
 import random
+from functools import cache
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from mmpretrain.models import BEiTPretrainViT, ConvNeXt, SwinTransformer
 
 from a2mim_mm.convert import ORIGINS, ConversionError
 from a2mim_mm.convert.detect import detect, state_dicts
+from a2mim_mm.convert.formats import resnet
 from a2mim_mm.convert.formats.mmpretrain_beit import MMBEiTNaming
 from a2mim_mm.convert.naming import Hints
 from a2mim_mm.engine import CheckpointError
@@ -446,17 +448,6 @@ FILES = {
         ),
         (dict(model=by_detectron2(R18) | tensors(*linear('linear'))), by_detectron2(R18), 'ResNet'),
     ],
-    'detectron2-fpn': [
-        (
-            dict(
-                model=prefixed('backbone.bottom_up.', by_detectron2(R18))
-                | tensors(*linear('backbone.fpn_lateral2'), *linear('proposal_generator.rpn_head.conv')),
-                iteration=3,
-            ),
-            by_detectron2(R18),
-            'ResNet',
-        )
-    ],
 }
 CASES = [(origin, i) for origin, files in FILES.items() for i in range(len(files))]
 
@@ -470,6 +461,14 @@ def names_in(checkpoint):
 def equal_pivots(first, second):
     """Whether two encoders are the same network with the same weights."""
     return first.cfg == second.cfg and peers.same_weights(first.weights, second.weights)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_network():
+    """Builds the network whose names a ResNet is held against once, not at each reading."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resnet, 'torchvision_resnet', cache(resnet.torchvision_resnet))
+        yield
 
 
 def test_every_origin_has_a_file_here():
@@ -762,3 +761,20 @@ def test_a_lost_table_is_seen_by_its_index():
     weights = {name: tensor for name, tensor in MM_BEIT.items() if not name.endswith('_bias_table')}
     with pytest.raises(ConversionError):
         MMBEiTNaming().read(weights, HINTS)
+
+
+def test_a_config_in_the_file_is_never_imported(tmp_path, monkeypatch):
+    (tmp_path / 'evil_module.py').write_text(f'open({str(tmp_path / "payload")!r}, "w")\nNet = object\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    for kind in ('evil_module.Net', 'mmpretrain.evil_module.Net'):
+        text = f"model = dict(type='A', backbone=dict(type={kind!r}, arch='base'))"
+        state = {f'backbone.{name}': tensor for name, tensor in R18.items()}
+        detect(dict(state_dict=state, meta=dict(cfg=text)), 'x')
+    assert not (tmp_path / 'payload').exists()
+
+
+def test_caffe_style_is_refused():
+    text = "model = dict(type='A', backbone=dict(type='ResNet', depth=18, style='caffe'))"
+    state = {f'backbone.{name}': tensor for name, tensor in R18.items()}
+    with pytest.raises(ConversionError, match="style='caffe'"):
+        detect(dict(state_dict=state, meta=dict(cfg=text)), 'x')

@@ -124,6 +124,28 @@ def test_what_grows_while_it_is_read_is_refused(tmp_path):
         load_checkpoint_file(bomb)
 
 
+def test_archives_that_hide_their_size_and_endless_nests_are_refused_or_read(tmp_path):
+    plain, path = tmp_path / 'plain.pth', tmp_path / 'x.pth'
+    torch.save(dict(weight=torch.zeros(1000)), plain)
+    path.write_bytes(plain.read_bytes().replace(b'PK\x01\x02\x00\x00\x00\x00', b'PK\x01\x02\x00\x00\x63\x00'))
+    assert path.read_bytes() != plain.read_bytes()  # a version of zip that Python does not know
+    with pytest.raises(CheckpointError, match='damaged'):
+        load_checkpoint_file(path)
+    nest = []
+    for _ in range(60):  # 2 ** 60 leaves, if each were looked at
+        nest = [nest, nest]
+    torch.save(dict(nest=nest), path)
+    assert list(load_checkpoint_file(path)) == ['nest']
+
+
+@pytest.mark.parametrize('array', [np.array([object()]), np.array(['a']), np.zeros(2, dtype='V8')])
+def test_arrays_of_anything_but_numbers_are_refused(tmp_path, array):
+    path = tmp_path / 'x.pth'
+    torch.save(dict(array=array), path)
+    with pytest.raises(CheckpointError, match='refused'):
+        load_checkpoint_file(path)
+
+
 def test_only_statistics_of_histories_pass_as_getattr(tmp_path):
     path = tmp_path / 'a.pth'
     torch.save(dict(method=Call(getattr, HistoryBuffer, 'mean')), path)
