@@ -73,7 +73,7 @@ def convert_checkpoint(
         ValueError: If an argument has a value that is not allowed.
     """
     source, target = Path(source).expanduser(), Path(target).expanduser()
-    kind = _check_arguments(source, target, to)
+    kind = _check_arguments(source, target, to, timm_model)
     checkpoint = _read(source, trust)
     found = detect(checkpoint, str(source), origin, _hints(arch), entry)
     del checkpoint
@@ -106,11 +106,13 @@ def convert_checkpoint(
     return report
 
 
-def _check_arguments(source: Path, target: Path, to: str) -> Target:
+def _check_arguments(source: Path, target: Path, to: str, timm_model: str | None) -> Target:
     """The kind of file to write."""
     if to not in TARGETS:
         raise ValueError(f'there is no format {to!r} to write; known: {", ".join(TARGETS)}')
     kind = TARGETS[to]
+    if timm_model is not None and to not in ('timm', 'huggingface'):
+        raise ValueError(f'--timm-model is for timm and huggingface, not for {to}')
     same = source.exists() and target.exists() and target.samefile(source)
     if same or target.resolve() == source.resolve():
         raise ValueError(f'{target} is the source itself')
@@ -120,7 +122,10 @@ def _check_arguments(source: Path, target: Path, to: str) -> Target:
         raise ValueError(f'{target} is a folder')
     if not kind.suffixes and (target.is_file() or target.is_dir() and any(target.iterdir())):
         raise ValueError(f'{to} is written to a new or empty folder, and {target} is none')
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f'{target} cannot be written: {error}') from error
     return kind
 
 

@@ -8,15 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from a2mim_mm.engine.checkpoint import NUMPY_FUNCTIONS, CheckpointError, check_sizes, number_dtype
+from a2mim_mm.engine.checkpoint import NUMPY_FUNCTIONS, CheckpointError, Number, NumberArray, check_sizes
+
+
+def _from_buffer(content: bytes, number: Number, shape: tuple, order: str) -> np.ndarray:
+    """Stands in for numpy's ``_frombuffer``, which pickles of protocol 5 call."""
+    return np.frombuffer(content, number.dtype).reshape(shape, order=order)
+
 
 _MODULES = ('numpy.core.multiarray', 'numpy._core.multiarray')
 _ALLOWED = {
     **{(module, name): function for module in _MODULES for name, function in NUMPY_FUNCTIONS.items()},
-    ('numpy.core.numeric', '_frombuffer'): np._core.numeric._frombuffer,
-    ('numpy._core.numeric', '_frombuffer'): np._core.numeric._frombuffer,
-    ('numpy', 'ndarray'): np.ndarray,
-    ('numpy', 'dtype'): number_dtype,
+    ('numpy.core.numeric', '_frombuffer'): _from_buffer,
+    ('numpy._core.numeric', '_frombuffer'): _from_buffer,
+    ('numpy', 'ndarray'): NumberArray,
+    ('numpy', 'dtype'): Number,
 }
 
 

@@ -256,11 +256,11 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 def write_weights(weights: Weights, path: Path) -> None:
     """A state dict as ``.safetensors`` or ``.pth``."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
     if path.suffix == '.safetensors':
-        save_file(weights, path, metadata={'format': 'pt'})
+        path.write_bytes(save(weights, metadata={'format': 'pt'}))  # save_file hides it from other users
     else:
         torch.save(weights, path)
 

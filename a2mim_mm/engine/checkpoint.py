@@ -340,44 +340,68 @@ def _allowed_globals() -> list:
         for module in _NUMPY_MODULES
         for name, function in NUMPY_FUNCTIONS.items()
     ]
-    # Not ObjectDType: an array of objects is no weight.
-    dtypes = [
-        kind for name, kind in vars(np.dtypes).items() if name.endswith('DType') and name != 'ObjectDType'
-    ]
     return [
         *numpy_functions,
-        np.ndarray,
-        (number_dtype, 'numpy.dtype'),
-        *dtypes,
+        (NumberArray, 'numpy.ndarray'),
+        (Number, 'numpy.dtype'),
         HistoryBuffer,
         (_history_method, 'builtins.getattr'),
     ]
 
 
-def number_dtype(name: str, align: bool = False, copy: bool = False) -> np.dtype:
-    """Stands in for ``numpy.dtype``: numbers only, as the bytes of an array of objects would be addresses.
+class Number:
+    """Stands in for ``numpy.dtype`` in a pickle: the type of a number and its byte order, and nothing else.
+
+    A real dtype can be told by a pickle to take the bytes of an array for addresses.
+
+    Args:
+        name: Such as ``'f4'``.
+        align: Ignored, as ``copy``; numpy writes both.
+        copy: See ``align``.
 
     Raises:
-        UnpicklingError: If it is a type of anything else.
+        UnpicklingError: If it is no type of number.
     """
-    dtype = np.dtype(name) if isinstance(name, str) else np.dtype(object)
-    if dtype.kind not in 'biufc' or dtype.fields is not None:
-        raise UnpicklingError(f'GLOBAL numpy.dtype({name!r})')
-    return np.dtype(name, copy=True)
+
+    def __init__(self, name: str, align: bool = False, copy: bool = False) -> None:
+        if not isinstance(name, str) or np.dtype(name).kind not in 'biufc':
+            raise UnpicklingError(f'GLOBAL numpy.dtype({name!r})')
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: tuple) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1] if state[1] in ('<', '>') else '=')
 
 
-def number_scalar(dtype: np.dtype, content: bytes) -> np.generic:
-    """Stands in for numpy's ``scalar``: a number from its bytes.
+class NumberArray(np.ndarray):
+    """Stands in for ``numpy.ndarray`` in a pickle: filled only with as many bytes as its shape asks for."""
 
-    Raises:
-        UnpicklingError: If it is no number.
-    """
-    if dtype.kind not in 'biufc' or not isinstance(content, bytes) or len(content) != dtype.itemsize:
-        raise UnpicklingError(f'GLOBAL numpy.scalar({dtype})')
-    return np.frombuffer(content, np.dtype(dtype.str))[0]
+    def __new__(cls, *args: object) -> np.ndarray:
+        raise UnpicklingError('GLOBAL numpy.ndarray(...)')
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, number, fortran, content = state
+        if type(number) is not Number or not isinstance(content, bytes):
+            raise UnpicklingError('GLOBAL numpy.ndarray.__setstate__')
+        array = np.frombuffer(content, number.dtype).reshape(shape)  # raises where they do not agree
+        super().__setstate__((1, array.shape, number.dtype, bool(fortran), content))
+
+    def __reduce_ex__(self, protocol: int) -> tuple:
+        return self.view(np.ndarray).__reduce_ex__(protocol)
 
 
-NUMPY_FUNCTIONS = {'_reconstruct': np._core.multiarray._reconstruct, 'scalar': number_scalar}
+def _empty_array(*args: object) -> np.ndarray:
+    """Stands in for numpy's ``_reconstruct``: an array for ``__setstate__`` to fill."""
+    return np.ndarray.__new__(NumberArray, (0,), 'b')
+
+
+def _number_scalar(number: Number, content: bytes) -> np.generic:
+    """Stands in for numpy's ``scalar``: a number from its bytes."""
+    if type(number) is not Number or not isinstance(content, bytes) or len(content) != number.dtype.itemsize:
+        raise UnpicklingError('GLOBAL numpy.scalar')
+    return np.frombuffer(content, number.dtype)[0]
+
+
+NUMPY_FUNCTIONS = {'_reconstruct': _empty_array, 'scalar': _number_scalar}
 
 
 def _history_method(owner: type, name: str) -> Callable:

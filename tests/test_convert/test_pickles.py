@@ -73,7 +73,7 @@ def test_names_that_are_wanted_are_in_the_message(tmp_path):
         (b'<!DOCTYPE html>', 'damaged'),
         (pickle.dumps(dict(model=np.zeros(1000)))[:-300], 'damaged'),
         (pickle.dumps([1]), 'holds a list, not a dict'),
-        (pickle.dumps(np._core.multiarray._reconstruct)[:-1] + b'.', 'holds a builtin_function_or_method'),
+        (pickle.dumps(np._core.multiarray._reconstruct), 'holds a function'),
     ],
     ids=['empty', 'text', 'truncated', 'list', 'function'],
 )

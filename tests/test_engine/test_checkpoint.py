@@ -4,6 +4,7 @@ import argparse
 import os
 import pickle
 import zipfile
+from pickle import UnpicklingError
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,8 @@ from torch import nn
 
 from a2mim_mm.engine.checkpoint import (
     CheckpointError,
+    Number,
+    NumberArray,
     StrictLoadHook,
     install_safe_loader,
     load_checkpoint_file,
@@ -144,6 +147,21 @@ def test_arrays_of_anything_but_numbers_are_refused(tmp_path, array):
     torch.save(dict(array=array), path)
     with pytest.raises(CheckpointError, match='refused'):
         load_checkpoint_file(path)
+
+
+def test_a_dtype_cannot_be_told_to_hold_addresses(tmp_path):
+    path, dtype = tmp_path / 'x.pth', Number('f8')
+    for state in ((3, '|', ('f4', (1, 64)), None, None, 8, 8, 0), (3, '<', None, None, None, -1, -1, 63)):
+        dtype.__setstate__(state)
+        assert dtype.dtype == np.dtype('f8') and not dtype.dtype.hasobject
+    with pytest.raises(UnpicklingError):
+        NumberArray((1,), 'f8')
+    array = np.asfortranarray(np.arange(6, dtype='>f4').reshape(2, 3))
+    for _ in range(2):  # what was read is written as numpy's own again
+        torch.save(dict(array=array, scalar=np.float32(2)), path)
+        read = load_checkpoint_file(path)
+        array = read['array']
+        assert array.tolist() == [[0, 1, 2], [3, 4, 5]] and read['scalar'] == 2
 
 
 def test_only_statistics_of_histories_pass_as_getattr(tmp_path):
