@@ -2,8 +2,9 @@
 
 import re
 
+import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from ..encoder import ConversionError, Encoder, build_backbone
 from ..naming import Hints, Naming, Peer, Weights, check_against, count
@@ -46,7 +47,8 @@ class ResNetNaming(Naming):
         cfg = dict(type=f'mmpretrain.{self.family}', depth=_depth(weights))
         if cfg['depth'] == 200:
             cfg['type'] = f'a2mim_mm.{self.family}'
-        check_against(torchvision_resnet(cfg['depth']), weights)
+        with torch.device('meta'):  # names and shapes alone
+            check_against(torchvision_resnet(cfg['depth']), weights)
         return Encoder(cfg, weights)
 
     def write(self, encoder: Encoder) -> tuple[Weights, dict[str, str]]:
@@ -79,7 +81,7 @@ def torchvision_resnet(depth: int) -> torchvision.models.ResNet:
     return network
 
 
-def last_map(network: nn.Module, image):
+def last_map(network: nn.Module, image: Tensor) -> Tensor:
     """(b, c, h, w): what the last stage of a torchvision ResNet gives."""
     for name, module in network.named_children():
         if name == 'avgpool':
