@@ -168,7 +168,7 @@ class MaskToken(nn.Module):
             hidden = resize_mask(mask_bhw, feat.shape[1:3])[..., None]
             return self._mix(feat, hidden, (-1,))
         num_extra = int(layout.removeprefix('blc').lstrip('+') or 0)
-        size = _token_grid(feat.shape[1] - num_extra, mask_bhw.shape[1:])
+        size = token_grid(feat.shape[1] - num_extra, mask_bhw.shape[1:])
         if size is None:
             raise ValueError(
                 f'the {feat.shape[1]} tokens of {tuple(feat.shape)} at {self.site!r}, less {num_extra}, '
@@ -213,10 +213,8 @@ def _find_layout(shape: tuple[int, ...], channels: int, mask_bhw: Tensor) -> str
         fits = [name for name, axis in (('bchw', 1), ('bhwc', 3)) if shape[axis] == channels]
     elif len(shape) == 3 and shape[2] == channels:
         grid = mask_bhw.shape[1:]
-        fits = [
-            f'blc+{n}' for n in range(MAX_EXTRA_TOKENS + 1) if _token_grid(shape[1] - n, grid, whole=True)
-        ]
-        fits = fits or [f'blc+{n}' for n in range(MAX_EXTRA_TOKENS + 1) if _token_grid(shape[1] - n, grid)]
+        fits = [f'blc+{n}' for n in range(MAX_EXTRA_TOKENS + 1) if token_grid(shape[1] - n, grid, whole=True)]
+        fits = fits or [f'blc+{n}' for n in range(MAX_EXTRA_TOKENS + 1) if token_grid(shape[1] - n, grid)]
     if len(fits) == 1:
         return fits[0]
     problem = f'fits the layouts {", ".join(fits)}: say which by layout=' if fits else 'fits no layout'
@@ -229,7 +227,7 @@ def _find_layout(shape: tuple[int, ...], channels: int, mask_bhw: Tensor) -> str
     )
 
 
-def _token_grid(num_tokens: int, grid: tuple[int, int], whole: bool = False) -> tuple[int, int] | None:
+def token_grid(num_tokens: int, grid: tuple[int, int], whole: bool = False) -> tuple[int, int] | None:
     """Rows and columns of ``num_tokens`` patch tokens: the shape of the mask grid, at another scale.
 
     With ``whole``, only scales that are whole numbers, or one over a whole number.

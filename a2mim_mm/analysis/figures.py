@@ -1,0 +1,123 @@
+"""The pictures of the analyses, in the form of the paper's Figures 1, 3 and A1.
+
+Networks of one name are runs of one kind: their curve is the mean over runs, with a band of one standard
+deviation. The band of a single run is the spread that it has itself.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+import numpy as np
+
+Curve = tuple[Sequence[float], Sequence[float], Sequence[float]]  # mean, low, high
+_MARKERS = 'oDs^vP*X'
+
+
+def group(models: Sequence[dict]) -> dict[str, list[dict]]:
+    """Results by name, in the order of the first of each."""
+    groups: dict[str, list[dict]] = {}
+    for model in models:
+        groups.setdefault(model['name'], []).append(model)
+    return groups
+
+
+def curve_of(runs: Sequence[dict], key: str, own_band: Callable[[dict], tuple]) -> Curve:
+    """Mean, lower and upper bound of the runs of a kind.
+
+    Args:
+        runs: Results.
+        key: Where a result has its values.
+        own_band: Lower and upper bound of a result that is the only one.
+
+    Raises:
+        ValueError: If the runs have different numbers of values.
+    """
+    if len({len(run[key]) for run in runs}) > 1:
+        raise ValueError(f'networks called {runs[0]["name"]} differ in depth: give them other --names')
+    values = np.array([run[key] for run in runs], dtype=float)
+    mean = values.mean(axis=0)
+    if len(runs) == 1:
+        return mean, *own_band(runs[0])
+    spread = values.std(axis=0, ddof=1)
+    return mean, mean - spread, mean + spread
+
+
+def draw_occlusion(models: Sequence[dict], path: Path) -> None:
+    """Top-1 against the occlusion ratio (Figure 1 a-d)."""
+    figure, axes = plt.subplots(figsize=(5, 4), layout='constrained')
+
+    def own_band(run: dict) -> tuple:
+        spread = np.array(run['std'] or np.zeros(len(run['mean'])))
+        return np.array(run['mean']) - spread, np.array(run['mean']) + spread
+
+    for index, (name, runs) in enumerate(group(models).items()):
+        _draw_curve(axes, runs[0]['ratios'], curve_of(runs, 'mean', own_band), _label(name, runs), index)
+    axes.set(xlabel='occlusion ratio', ylabel='top-1 accuracy (%)', ylim=(0, None))
+    _finish(figure, axes, path)
+
+
+def draw_interaction(models: Sequence[dict], path: Path) -> None:
+    """J^(m) against the order (Figure 1 e-h)."""
+    figure, axes = plt.subplots(figsize=(5, 4), layout='constrained')
+    for index, (name, runs) in enumerate(group(models).items()):
+        curve = curve_of(runs, 'J', lambda run: (run['J_low'], run['J_high']))
+        _draw_curve(axes, runs[0]['order_shares'], curve, _label(name, runs), index)
+    axes.set(xlabel='order m / (n - 2)', ylabel='interaction strength $J^{(m)}$', ylim=(0, None))
+    _finish(figure, axes, path)
+
+
+def draw_fourier(models: Sequence[dict], path: Path) -> None:
+    """High frequencies and variance against depth (Figure 3 a and b); blue columns: the map shrinks."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
+    for axes, key in ((left, 'log_amplitude'), (right, 'variance')):
+        for index, (name, runs) in enumerate(group(models).items()):
+            curve = curve_of(runs, key, lambda run, key=key: _interval(run, key))
+            _draw_curve(axes, runs[0]['depth'], curve, _label(name, runs), index)
+        for low, high in _shrinking(models):
+            axes.axvspan(low, high, color='tab:blue', alpha=0.12, linewidth=0)
+    left.set(xlabel='normalised depth', ylabel=r'$\Delta$ log amplitude at $\pi$')
+    right.set(xlabel='normalised depth', ylabel='feature map variance', yscale='log')
+    _finish(figure, left, path)
+
+
+def _interval(run: dict, key: str) -> tuple:
+    """95 % of the mean over images."""
+    mean, error = np.array(run[key]), 1.96 * np.array(run[f'{key}_error'], dtype=float)
+    return mean - error, mean + error
+
+
+def _shrinking(models: Sequence[dict]) -> list[tuple[float, float]]:
+    """Where, between two depths, maps get smaller, if they do so at the same depths in all networks."""
+    spans = [
+        [
+            (before, after)
+            for before, after, large, small in zip(
+                model['depth'], model['depth'][1:], model['shapes'], model['shapes'][1:], strict=False
+            )
+            if small[1] * small[2] < large[1] * large[2]
+        ]
+        for model in models
+    ]
+    return spans[0] if all(other == spans[0] for other in spans) else []
+
+
+def _label(name: str, runs: Sequence[dict]) -> str:
+    return name if len(runs) == 1 else f'{name} ({len(runs)} runs)'
+
+
+def _draw_curve(axes: plt.Axes, x: Sequence[float], curve: Curve, label: str, index: int) -> None:
+    mean, low, high = curve
+    (line,) = axes.plot(x, mean, marker=_MARKERS[index % len(_MARKERS)], markersize=4, label=label)
+    axes.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
+
+
+def _finish(figure: plt.Figure, axes: plt.Axes, path: Path) -> None:
+    axes.legend(fontsize='small')
+    draft = path.with_name(f'.{path.name}.part')
+    figure.savefig(draft, dpi=110, format='png')
+    plt.close(figure)
+    draft.replace(path)

@@ -1,0 +1,103 @@
+"""How much of a feature map is high frequency, and how much it varies (Section 3.3, Appendix B.3, Figure 3).
+
+After Park and Kim, "How do vision transformers work?" (2022): the log amplitude of the Fourier transform of
+feature maps along the diagonal of the spectrum, from frequency 0 to the highest, pi in both directions, and
+the variance of feature maps over positions.
+
+Shape suffixes: b images, c channels, h and w rows and columns, f frequencies.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import log
+
+import torch
+from torch import Tensor, nn
+
+from .sites import tapped
+
+_TINY = 1e-6  # an amplitude of 0, in maps of channels that are off, has a logarithm too (as Park and Kim)
+
+
+def diagonal(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The bins on the diagonal of a spectrum.
+
+    Returns:
+        Row and column, int64 (f,), and normalised frequency, float64 (f,): 0 to 1 in units of pi; of an odd
+        map, whose spectrum has no bin at pi, to the last one below.
+    """
+    side = min(height, width)
+    steps = torch.arange(side // 2 + 1)
+    rows, cols = (
+        (steps * height / side).round().long(),
+        (steps * width / side).round().long(),
+    )
+    return rows, cols, 2 * steps.double() / side
+
+
+def log_amplitude(feat_bchw: Tensor) -> Tensor:
+    """Mean over channels of the log amplitude along the diagonal, float64 (b, f).
+
+    White noise has the same log amplitude at all frequencies. The expected logarithm of a complex amplitude
+    is (log 2) / 2 above that of a real one of the same power; frequency 0 and, of even maps, pi are real, so
+    it is subtracted from the others. (Park and Kim do not; they end at the last bin below pi.)
+    """
+    height, width = feat_bchw.shape[2:]
+    rows, cols, _ = diagonal(height, width)
+    spectrum_bcf = torch.fft.fft2(feat_bchw.double())[:, :, rows, cols]
+    is_complex_f = (2 * rows % height + 2 * cols % width) > 0
+    logs_bf = (spectrum_bcf.abs() + _TINY).log().mean(dim=1)
+    return logs_bf - is_complex_f.to(logs_bf) * log(2) / 2
+
+
+def map_variance(feat_bchw: Tensor) -> Tensor:
+    """Mean over channels of the variance over positions, float64 (b,) (Figure 3b)."""
+    return feat_bchw.double().var(dim=(2, 3)).mean(dim=1)
+
+
+@dataclass(frozen=True)
+class MapStatistics:
+    """Statistics of the feature maps of a site.
+
+    Attributes:
+        shape: Channels, height and width.
+        relative_bf: Log amplitude along the diagonal, relative to frequency 0 (Delta log amplitude).
+        variance_b: Variance over positions.
+    """
+
+    shape: tuple[int, int, int]
+    relative_bf: Tensor
+    variance_b: Tensor
+
+
+@torch.no_grad()
+def map_statistics(
+    network: nn.Module, sites: Iterable[str], batches: Iterable[Tensor]
+) -> dict[str, MapStatistics]:
+    """Statistics of the feature maps at some sites, for all images.
+
+    Args:
+        network: Takes normalised images (b, 3, H, W).
+        sites: Names of sub-modules.
+        batches: Normalised images.
+
+    Raises:
+        ValueError: If the output of a site is no map, or it runs more than once in a forward pass.
+    """
+    shapes, logs, variances = ({site: [] for site in sites} for _ in range(3))
+
+    def keep(site: str, feat_bchw: Tensor) -> None:
+        shapes[site].append(tuple(feat_bchw.shape[1:]))
+        logs[site].append(log_amplitude(feat_bchw).cpu())
+        variances[site].append(map_variance(feat_bchw).cpu())
+
+    for img_b3hw in batches:
+        with tapped(network, list(shapes), img_b3hw.shape[2:], keep):
+            network(img_b3hw)
+    statistics = {}
+    for site in shapes:
+        logs_bf = torch.cat(logs[site])
+        statistics[site] = MapStatistics(
+            shapes[site][0], logs_bf - logs_bf[:, :1], torch.cat(variances[site])
+        )
+    return statistics

@@ -1,0 +1,292 @@
+"""Multi-order interactions between patches (Section 3.2, Appendix B.2, Equations 1 and 2, Figures 1, A1).
+
+    I^(m)(i, j) = E over S in N without {i, j}, |S| = m, of f(S + i + j) - f(S + i) - f(S + j) + f(S)
+    J^(m) = E over images and pairs of |I^(m)|, divided by its mean over the orders
+
+f(S) is the score of the image whose patches outside of S are hidden. The order m is the size of the context
+S: low ones tell what two patches say almost alone, high ones what they add to nearly the whole image.
+
+Pairs and contexts are drawn without replacement: where all of them are taken, the result is exact. The
+absolute value is taken after the mean over contexts; so what is left of the noise of too few contexts adds to
+the strength, most where the interaction is weakest. ``noise`` says how much it would be were there none.
+
+Shape suffixes: n patches, p pairs, o orders, k contexts or masks, x images.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb, pi, sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Score = Callable[[Tensor], Tensor]
+
+# r of Appendix B.2's figures: m = round(r * (n - 2)).
+ORDER_RATIOS = (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
+TERMS = 4  # f(S + i + j), f(S + i), f(S + j), f(S)
+_SIGNS = (1, -1, -1, 1)
+_ENUMERATED = 20  # of so many times as few contexts as wanted, all are listed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is going to be evaluated.
+
+    Attributes:
+        grid: Rows and columns of the patches.
+        radius: Pairs are at most so many rows and columns apart; None: any.
+        num_images: Number of images.
+        num_pairs: Number of pairs (i, j) an image.
+        orders: The orders m, ascending.
+        contexts: Number of contexts S for each order.
+    """
+
+    grid: tuple[int, int]
+    radius: int | None
+    num_images: int
+    num_pairs: int
+    orders: tuple[int, ...]
+    contexts: tuple[int, ...]
+
+    @property
+    def passes(self) -> int:
+        """Number of images that go through the network: images x pairs x contexts of all orders x 4."""
+        return self.num_images * self.num_pairs * sum(self.contexts) * TERMS
+
+    def __str__(self) -> str:
+        fewest, most = min(self.contexts), max(self.contexts)
+        contexts = f'{fewest}..{most}' if fewest != most else f'{most}'
+        return (
+            f'{self.num_images} images x {self.num_pairs} pairs x {len(self.orders)} orders x {contexts} '
+            f'contexts x {TERMS} terms = {self.passes:,} forward passes a model'
+        )
+
+
+def make_plan(
+    grid: tuple[int, int],
+    num_images: int,
+    num_pairs: int,
+    contexts: int | None = None,
+    budget: int | None = None,
+    ratios: Sequence[float] = ORDER_RATIOS,
+    radius: int | None = None,
+) -> Plan:
+    """Decide what is evaluated. Of pairs and contexts, no more are taken than there are.
+
+    Args:
+        grid: Rows and columns of the patches.
+        num_images: Number of images.
+        num_pairs: Number of pairs an image.
+        contexts: Number of contexts for a pair and an order, at least 2. Give this or ``budget``.
+        budget: Number of forward passes that are allowed; as many contexts as fit are taken.
+        ratios: The orders, as shares of n - 2.
+        radius: Pairs are at most so many rows and columns apart; None: any.
+
+    Raises:
+        ValueError: If an argument is out of range, or the budget is too small for 2 contexts.
+    """
+    others = grid[0] * grid[1] - 2
+    if others < 1:
+        raise ValueError(f'interactions need at least 3 patches, the grid has {grid[0]} x {grid[1]}')
+    if not ratios or not all(0 <= ratio <= 1 for ratio in ratios):
+        raise ValueError(f'orders must be shares in 0..1, got {list(ratios)}')
+    if num_images < 1 or num_pairs < 1:
+        raise ValueError(f'at least 1 image and 1 pair are needed, got {num_images} and {num_pairs}')
+    if (contexts is None) == (budget is None):
+        raise ValueError('give either contexts or a budget')
+    if contexts is not None and contexts < 2:
+        raise ValueError(f'contexts must be at least 2, got {contexts}')
+    orders = tuple(sorted({round(ratio * others) for ratio in ratios}))
+    num_pairs = min(num_pairs, len(all_pairs(grid, radius)))
+
+    def with_contexts(most: int) -> Plan:
+        return Plan(
+            grid, radius, num_images, num_pairs, orders, tuple(min(most, comb(others, m)) for m in orders)
+        )
+
+    if contexts is None:
+        contexts = bisect_right(range(1, budget + 1), budget, key=lambda most: with_contexts(most).passes)
+        if contexts < 2:
+            raise ValueError(
+                f'a budget of {budget:,} forward passes is too small: {with_contexts(2)}, with 2 contexts. '
+                'Take fewer images or pairs'
+            )
+    return with_contexts(contexts)
+
+
+def all_pairs(grid: tuple[int, int], radius: int | None = None) -> np.ndarray:
+    """All pairs of patches i < j at most ``radius`` rows and columns apart, int64 (pairs, 2).
+
+    Raises:
+        ValueError: If the radius is not positive.
+    """
+    if radius is not None and radius < 1:
+        raise ValueError(f'radius must be at least 1, got {radius}')
+    first, second = np.triu_indices(grid[0] * grid[1], k=1)
+    rows, cols = (abs(first // grid[1] - second // grid[1]), abs(first % grid[1] - second % grid[1]))
+    near = np.maximum(rows, cols) <= (radius or max(grid))
+    return np.stack([first[near], second[near]], axis=1)
+
+
+def draw_pairs(plan: Plan, rng: np.random.Generator) -> np.ndarray:
+    """Different pairs of a plan, int64 (p, 2)."""
+    pairs = all_pairs(plan.grid, plan.radius)
+    return pairs[rng.choice(len(pairs), plan.num_pairs, replace=False)]
+
+
+def draw_contexts(rng: np.random.Generator, others: int, order: int, count: int) -> np.ndarray:
+    """Different subsets of ``order`` out of ``others`` patches, each as likely, bool (count, others).
+
+    Raises:
+        ValueError: If there are fewer than ``count``.
+    """
+    total = comb(others, order)
+    if count > total:
+        raise ValueError(f'there are only {total} contexts of {order} out of {others}, not {count}')
+    if total <= _ENUMERATED * count:
+        chosen = set(rng.choice(total, count, replace=False).tolist())
+        members = [s for number, s in enumerate(combinations(range(others), order)) if number in chosen]
+        contexts = np.zeros((count, others), dtype=bool)
+        np.put_along_axis(contexts, np.array(members, dtype=np.int64).reshape(count, order), True, axis=1)
+        return contexts
+    contexts = np.zeros((0, others), dtype=bool)
+    while len(contexts) < count:  # a repetition is rare, and drawn anew
+        keys = rng.random((count - len(contexts), others))
+        drawn = keys.argsort(axis=1).argsort(axis=1) < order
+        _, first = np.unique(np.concatenate([contexts, drawn]), axis=0, return_index=True)
+        contexts = np.concatenate([contexts, drawn])[np.sort(first)]
+    return contexts
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """The interactions of one image.
+
+    Attributes:
+        pairs_p2: The pairs, int64.
+        value_po: I^(m)(i, j).
+        error_po: Its standard error, 0 where all contexts were evaluated.
+    """
+
+    pairs_p2: np.ndarray
+    value_po: np.ndarray
+    error_po: np.ndarray
+
+    @property
+    def strength_o(self) -> np.ndarray:
+        """E over pairs of |I^(m)|."""
+        return abs(self.value_po).mean(axis=0)
+
+    @property
+    def noise_o(self) -> np.ndarray:
+        """What the strength would be were all interactions 0: the mean of |N(0, error)|."""
+        return sqrt(2 / pi) * self.error_po.mean(axis=0)
+
+
+def image_interactions(
+    score: Score,
+    plan: Plan,
+    seed: int,
+    image: int,
+    batch_size: int = 256,
+    pair_done: Callable[[], object] = lambda: None,
+) -> Interactions:
+    """Evaluate the interactions of one image.
+
+    Args:
+        score: Kept patches, bool (k, n), to f, float (k,).
+        plan: What is evaluated.
+        seed: Seed of the run.
+        image: Number of the image; pairs and contexts follow from (seed, image) alone, so that all models
+            are asked about the same ones.
+        batch_size: Number of forward passes at once; the four terms of a context stay together.
+        pair_done: Called after each pair, for a progress bar.
+
+    Raises:
+        ValueError: If a score is not finite.
+    """
+    rng = np.random.default_rng((seed, image))
+    pairs_p2 = draw_pairs(plan, rng)
+    values, errors = [], []
+    for i, j in pairs_p2:
+        contexts_kn = _contexts_of(plan, i, j, rng)
+        delta_k = _deltas(score, contexts_kn, i, j, max(1, batch_size // TERMS))
+        value_o, error_o = _averages(delta_k, plan)
+        values.append(value_o)
+        errors.append(error_o)
+        pair_done()
+    return Interactions(pairs_p2, np.stack(values), np.stack(errors))
+
+
+def _contexts_of(plan: Plan, i: int, j: int, rng: np.random.Generator) -> np.ndarray:
+    """The contexts of a pair, of all orders one after the other, bool (k, n) without i and j."""
+    num_patches = plan.grid[0] * plan.grid[1]
+    others = np.delete(np.arange(num_patches), [i, j])
+    contexts_kn = np.zeros((sum(plan.contexts), num_patches), dtype=bool)
+    contexts_kn[:, others] = np.concatenate(
+        [
+            draw_contexts(rng, len(others), order, count)
+            for order, count in zip(plan.orders, plan.contexts, strict=True)
+        ]
+    )
+    return contexts_kn
+
+
+def _deltas(score: Score, contexts_kn: np.ndarray, i: int, j: int, chunk: int) -> np.ndarray:
+    """f(S + i + j) - f(S + i) - f(S + j) + f(S) for each context, float64 (k,)."""
+    deltas = []
+    for part_kn in torch.from_numpy(contexts_kn).split(chunk):
+        kept_4kn = part_kn.repeat(TERMS, 1, 1)
+        kept_4kn[:2, :, i] = True
+        kept_4kn[0::2, :, j] = True
+        score_4k = score(kept_4kn.flatten(0, 1)).double().cpu().view(TERMS, -1)
+        if not score_4k.isfinite().all():
+            raise ValueError('the network gives a score that is not finite')
+        deltas.append(score_4k.new_tensor(_SIGNS) @ score_4k)
+    return torch.cat(deltas).numpy()
+
+
+def _averages(delta_k: np.ndarray, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard error over the contexts of each order, both (o,)."""
+    others = plan.grid[0] * plan.grid[1] - 2
+    parts = np.split(delta_k, np.cumsum(plan.contexts)[:-1])
+    means = [part.mean() for part in parts]
+    errors = [
+        # Drawn without replacement from all contexts there are: the more of them, the less is left to err.
+        sqrt(part.var(ddof=1) / len(part) * (1 - len(part) / comb(others, order))) if len(part) > 1 else 0.0
+        for part, order in zip(parts, plan.orders, strict=True)
+    ]
+    return np.array(means), np.array(errors)
+
+
+@dataclass(frozen=True)
+class Strength:
+    """J^(m) (Equation 2) and its 95 % confidence interval, by bootstrap over images; all (o,)."""
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def relative_strength(strength_xo: np.ndarray, seed: int, resamples: int = 2000) -> Strength:
+    """J^(m): the strength of an order, relative to the mean over all evaluated orders.
+
+    Args:
+        strength_xo: E over pairs of |I^(m)| for each image and order.
+        seed: Seed of the bootstrap.
+        resamples: Number of times that as many images are drawn, with replacement.
+
+    Raises:
+        ValueError: If all strengths are 0: an additive score has no interactions to compare.
+    """
+    mean_o = strength_xo.mean(axis=0)
+    if not mean_o.any():
+        raise ValueError('there are no interactions: the score is a sum over patches')
+    drawn = np.random.default_rng(seed).integers(len(strength_xo), size=(resamples, len(strength_xo)))
+    means_ro = strength_xo[drawn].mean(axis=1)
+    low_o, high_o = np.percentile(means_ro / means_ro.mean(axis=1, keepdims=True), [2.5, 97.5], axis=0)
+    return Strength(mean_o / mean_o.mean(), low_o, high_o)

@@ -1,0 +1,72 @@
+"""An image as a set of patches, of which some are hidden.
+
+Shape suffixes: b images, n patches of the grid, row by row, h and w its rows and columns.
+"""
+
+import torch
+from torch import Tensor
+
+from a2mim_mm.models.fill import Fill
+from a2mim_mm.models.masking import resize_mask
+
+FILLS = ('black', 'zero', 'mean')
+
+
+def fill_colour(fill: str, img_b3hw: Tensor, black_3: Tensor) -> Tensor:
+    """The colour that hidden patches get.
+
+    Args:
+        fill: ``'black'``: pixel value 0 (the code of Naseer et al.). ``'zero'``: 0 after normalisation, the
+            mean colour of the data set (the code of Deng et al.). ``'mean'``: the image's own mean colour,
+            which A2MIM fills with.
+        img_b3hw: Normalised images.
+        black_3: Black, normalised.
+
+    Returns:
+        (b, 3, 1, 1), or of a shape that expands to it.
+
+    Raises:
+        ValueError: If ``fill`` is another word.
+    """
+    if fill not in FILLS:
+        raise ValueError(f'fill must be one of {", ".join(FILLS)}, got {fill!r}')
+    if fill == 'black':
+        return black_3[:, None, None]
+    everything = torch.ones_like(img_b3hw[:, :1, :1, :1])
+    return Fill(fill)(img_b3hw, everything)[..., :1, :1]
+
+
+def hide_patches(img_b3hw: Tensor, hidden_bn: Tensor, grid: tuple[int, int], colour: Tensor) -> Tensor:
+    """Images whose hidden patches have one colour.
+
+    Args:
+        img_b3hw: Normalised images (b, 3, H, W), or one (1, 3, H, W) for all masks.
+        hidden_bn: Whether a patch is hidden, bool (b, n).
+        grid: Rows and columns. Where they do not divide the image, each pixel belongs to the patch that its
+            centre falls into.
+        colour: What :func:`fill_colour` gives.
+
+    Returns:
+        (b, 3, H, W).
+    """
+    mask_bhw = resize_mask(hidden_bn.view(-1, *grid).to(img_b3hw), img_b3hw.shape[2:])
+    return torch.where(mask_bhw[:, None].bool(), colour, img_b3hw)
+
+
+def log_odds(logits_bc: Tensor, labels_b: Tensor) -> Tensor:
+    """log(p / (1 - p)) of the true class (Appendix B.2), in float64 (b,).
+
+    Computed as the logit less the log-sum-exp of the others: finite for any finite logits, where p itself
+    would round to 0 or 1.
+
+    Raises:
+        ValueError: If there are fewer than two classes.
+    """
+    if logits_bc.ndim != 2 or logits_bc.shape[1] < 2:
+        raise ValueError(
+            f'log-odds need logits (images, 2 classes or more), got {tuple(logits_bc.shape)}: the network '
+            'must end in a classifier'
+        )
+    logits_bc, labels_b1 = logits_bc.double(), labels_b[:, None]
+    others_bc = logits_bc.scatter(1, labels_b1, -torch.inf)
+    return logits_bc.gather(1, labels_b1)[:, 0] - others_bc.logsumexp(1)

@@ -1,0 +1,104 @@
+"""The images that networks are analysed on: the same ones for all."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from a2mim_mm.data import LabelledImages, UnlabelledImages
+from a2mim_mm.engine.classes_hook import compare_classes
+
+from .subjects import Subject
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Images of a folder.
+
+    Attributes:
+        folder: The folder; with labels, it has a sub-folder for each class.
+        indices: Which of its images, ascending.
+        classes: Names of the classes; None without labels.
+        labels: Class of each image, int64; None without labels.
+        digest: Changes with the names and sizes of the files.
+    """
+
+    folder: str
+    indices: tuple[int, ...]
+    classes: tuple[str, ...] | None
+    labels: Tensor | None
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def batches(self, subject: Subject, batch_size: int, workers: int = 0) -> Iterator[Tensor]:
+        """All images, in order, normalised, on the device of the network.
+
+        Raises:
+            ValueError: If the network's pipeline gives images of different sizes.
+            RuntimeError: If an image is unreadable; names it.
+        """
+        kind = UnlabelledImages if self.classes is None else LabelledImages
+        dataset = kind(self.folder, pipeline=subject.pipeline, indices=list(self.indices), max_refetch=0)
+        for batch in DataLoader(dataset, batch_size, num_workers=workers, collate_fn=_stack):
+            yield subject.normalise(batch)
+
+    @torch.no_grad()
+    def check(self, subject: Subject) -> None:
+        """See that the labels mean what the network takes them for.
+
+        Raises:
+            ValueError: If the classes differ, in number or, where the checkpoint names them, in name.
+        """
+        if subject.classes is not None:
+            compare_classes(subject.classes, self.classes, 'the checkpoint', f'--images {self.folder}')
+        logits = subject.network(next(self.batches(subject, batch_size=1)))
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if shape != (1, len(self.classes)):
+            raise ValueError(
+                f'--images {self.folder} has {len(self.classes)} classes (folders that hold an image), but '
+                f'the network gives {shape} for an image, not (1, {len(self.classes)})'
+            )
+
+
+def choose_photos(folder: str, count: int | None, seed: int, labelled: bool) -> Photos:
+    """Draw images of a folder.
+
+    Args:
+        folder: The folder; with ``labelled``, it has a sub-folder for each class.
+        count: Number of images to draw, without replacement; None for all.
+        seed: Seed of the draw.
+        labelled: Whether the classes matter.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist or holds no image.
+        ValueError: If there are fewer images, or one lies in no folder of a class.
+    """
+    dataset = (LabelledImages if labelled else UnlabelledImages)(folder)
+    if count is not None and not 1 <= count <= len(dataset):
+        raise ValueError(f'--count must be in 1..{len(dataset)}, the images in {folder}, got {count}')
+    drawn = np.random.default_rng(seed).permutation(len(dataset))[:count]
+    indices = sorted(drawn.tolist())
+    infos = [dataset.get_data_info(index) for index in indices]
+    files = [(os.path.relpath(info['img_path'], folder), os.path.getsize(info['img_path'])) for info in infos]
+    return Photos(
+        folder,
+        tuple(indices),
+        tuple(dataset.metainfo['classes']) if labelled else None,
+        torch.tensor([info['gt_label'] for info in infos]) if labelled else None,
+        hashlib.sha256(repr(files).encode()).hexdigest(),
+    )
+
+
+def _stack(samples: list[dict]) -> Tensor:
+    inputs = [sample['inputs'] for sample in samples]
+    sizes = {tuple(image.shape) for image in inputs}
+    if len(sizes) > 1:
+        raise ValueError(f'the test pipeline gives images of different sizes: {sorted(sizes)[:3]}')
+    return torch.stack(inputs)

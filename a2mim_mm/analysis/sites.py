@@ -1,0 +1,171 @@
+"""Where a network has feature maps: the outputs of its blocks, found without knowing the network.
+
+A *block* is a module with at least two weights that stands in a container (``Sequential``, ``ModuleList``,
+``ModuleDict``) and holds no other such module: the residual blocks of a ResNet, the layers of a ViT, the blocks
+in the stages of Swin and ConvNeXt. Where there is none, a block is one with a sibling of its own class
+(RegNet's in timm); where there is none of these either, each convolution is one (VGG).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from math import gcd
+
+import torch
+from torch import Tensor, nn
+
+from a2mim_mm.models.mask_token import MAX_EXTRA_TOKENS, token_grid
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def _in_container(module: nn.Module, parent: nn.Module) -> bool:
+    return isinstance(parent, _CONTAINERS) and _has_weights(module)
+
+
+def _has_sibling(module: nn.Module, parent: nn.Module) -> bool:
+    return [type(child) for child in parent.children()].count(type(module)) > 1 and _has_weights(module)
+
+
+def _is_convolution(module: nn.Module, parent: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d)
+
+
+def _has_weights(module: nn.Module) -> bool:
+    weights = [parameter for parameter in module.parameters() if parameter.ndim > 1]
+    return len(weights) > 1 and not isinstance(module, _CONTAINERS)
+
+
+def blocks(network: nn.Module, rule: Callable[[nn.Module, nn.Module], bool] = _in_container) -> list[str]:
+    """Names of the blocks, in the order of their registration.
+
+    Args:
+        network: The network.
+        rule: Whether a module, given its parent, may be a block.
+    """
+    modules = dict(network.named_modules())
+    names = [name for name, module in modules.items() if name and rule(module, modules[_parent(name)])]
+    holders = {holder for name in names for holder in _holders(name)}
+    return [name for name in names if name not in holders]
+
+
+def _parent(name: str) -> str:
+    return name.rpartition('.')[0]
+
+
+def _holders(name: str) -> Iterator[str]:
+    """Names of the modules that hold a module, at any depth."""
+    while name := _parent(name):
+        yield name
+
+
+@torch.no_grad()
+def find_sites(network: nn.Module, img_b3hw: Tensor) -> list[str]:
+    """Names of the blocks that give a feature map, in the order in which they run.
+
+    Args:
+        network: The network.
+        img_b3hw: An image that it takes.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for rule in (_in_container, _has_sibling, _is_convolution):
+        order: list[str] = []
+
+        def note(site: str, feat_bchw: Tensor, order: list[str] = order) -> None:
+            order.append(site)
+
+        with tapped(network, blocks(network, rule), img_b3hw.shape[2:], note, strict=False):
+            network(img_b3hw)
+        runs = Counter(order)
+        sites = [site for site in order if runs[site] == 1]
+        if sites:
+            return sites
+    children = ', '.join(name for name, _ in network.named_children())
+    raise ValueError(
+        f'no blocks with feature maps were found in {type(network).__name__}, which is made of {children}: '
+        'name its sites (--sites)'
+    )
+
+
+@contextmanager
+def tapped(
+    network: nn.Module,
+    sites: Sequence[str],
+    input_hw: Sequence[int],
+    keep: Callable[[str, Tensor], None],
+    strict: bool = True,
+) -> Iterator[None]:
+    """Hand the feature maps of one forward pass, as they are made, to ``keep(site, feat_bchw)``.
+
+    Args:
+        network: The network.
+        sites: Names of sub-modules.
+        input_hw: Height and width of the images.
+        keep: Receives the maps; a later module may overwrite them.
+        strict: Whether outputs that are no maps, and sites that do not run once, are errors.
+
+    Raises:
+        ValueError: If there is no such site, or see ``strict``.
+    """
+    modules = dict(network.named_modules())
+    unknown = [site for site in sites if site not in modules]
+    if unknown:
+        children = ', '.join(name for name, _ in network.named_children())
+        raise ValueError(
+            f'this {type(network).__name__} has no site {", ".join(unknown)}; it is made of {children}'
+        )
+    runs = Counter()
+
+    def tap(site: str, module: nn.Module, args: tuple, output: object) -> None:
+        feat_bchw = as_map(output, input_hw)
+        if feat_bchw is not None and feat_bchw.shape[2:].numel() > 1:
+            runs[site] += 1
+            keep(site, feat_bchw)
+        elif strict:
+            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ValueError(f'the output of site {site} is no map of more than one position: {shape}')
+
+    hooks = [modules[site].register_forward_hook(partial(tap, site)) for site in sites]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+    wrong = [f'{site} ({runs[site]} times)' for site in sites if runs[site] != 1]
+    if strict and wrong:
+        raise ValueError(f'a site has to run once in a forward pass, but: {", ".join(wrong)}')
+
+
+def as_map(output: object, input_hw: Sequence[int]) -> Tensor | None:
+    """The output of a module as a feature map (B, C, h, w); None if it is none.
+
+    Args:
+        output: (B, C, h, w), (B, h, w, C) or tokens (B, extra + h * w, C), of which extra ones, such as cls,
+            come first and are left out; or a tuple that begins with one.
+        input_hw: Height and width of the images, whose proportions the map has.
+    """
+    if isinstance(output, (tuple, list)) and output:
+        output = output[0]
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        return None
+    if output.ndim == 4:
+        if _in_proportion(output.shape[2:], input_hw):
+            return output
+        return output.permute(0, 3, 1, 2) if _in_proportion(output.shape[1:3], input_hw) else None
+    if output.ndim == 3:
+        for whole in (True, False):
+            for extra in range(MAX_EXTRA_TOKENS + 1):
+                grid = token_grid(output.shape[1] - extra, tuple(input_hw), whole)
+                if grid is not None:
+                    return output[:, extra:].transpose(1, 2).unflatten(2, grid)
+    return None
+
+
+def _in_proportion(size_hw: Sequence[int], input_hw: Sequence[int]) -> bool:
+    """Whether a map has the proportions of the image, up to less than one row or column."""
+    common = gcd(*input_hw)
+    height, width = input_hw[0] // common, input_hw[1] // common
+    return abs(size_hw[0] * width - size_hw[1] * height) < max(height, width)

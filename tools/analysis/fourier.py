@@ -1,0 +1,94 @@
+"""High frequencies and variance of feature maps against depth (Section 3.3, Figure 3).
+
+python tools/analysis/fourier.py CONFIG CHECKPOINT [CONFIG CHECKPOINT ...] --images FOLDER --out DIR
+"""
+
+import argparse
+
+from rich.progress import track
+from torch import Tensor
+
+from a2mim_mm.analysis.cli import analyse, make_parser, parse
+from a2mim_mm.analysis.figures import draw_fourier
+from a2mim_mm.analysis.fourier import MapStatistics, diagonal, map_statistics
+from a2mim_mm.analysis.photos import Photos, choose_photos
+from a2mim_mm.analysis.report import write_report
+from a2mim_mm.analysis.sites import find_sites
+from a2mim_mm.analysis.subjects import Source, load_encoder
+from a2mim_mm.engine.cli import run_tool
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser('Draw high frequencies and variance of feature maps by depth.', count=256)
+    parser.add_argument(
+        '--sites',
+        nargs='+',
+        help='sub-modules of the backbone whose outputs are analysed, in order (default: all blocks)',
+    )
+    return parse(parser, argv)
+
+
+def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:
+    """Log amplitude of the highest frequency, and variance, at each site; mean and standard error."""
+    subject = load_encoder(source, args.seed)
+    sites = args.sites or find_sites(subject.network, next(photos.batches(subject, batch_size=1)))
+    batches = photos.batches(subject, args.batch_size, args.workers)
+    batches = track(batches, description=source.name, total=-(-len(photos) // args.batch_size))
+    statistics = list(map_statistics(subject.network, sites, batches).values())
+    highest = [site.relative_bf[:, -1] for site in statistics]
+    variance = [site.variance_b for site in statistics]
+    return dict(
+        sites=sites,
+        depth=[index / max(1, len(sites) - 1) for index in range(len(sites))],
+        shapes=[site.shape for site in statistics],
+        log_amplitude=[mean(value_b) for value_b in highest],
+        log_amplitude_error=[standard_error(value_b) for value_b in highest],
+        variance=[mean(value_b) for value_b in variance],
+        variance_error=[standard_error(value_b) for value_b in variance],
+        spectrum=[spectrum(site) for site in statistics],
+    )
+
+
+def spectrum(site: MapStatistics) -> dict:
+    """Log amplitude along the diagonal, relative to frequency 0 (Figure 2a of Park and Kim)."""
+    _, _, frequencies = diagonal(*site.shape[1:])
+    return dict(frequency=frequencies.tolist(), log_amplitude=site.relative_bf.mean(dim=0).tolist())
+
+
+def mean(value_b: Tensor) -> float:
+    """Mean over images."""
+    return value_b.mean().item()
+
+
+def standard_error(value_b: Tensor) -> float | None:
+    """Standard error of the mean over images; None of a single one."""
+    return value_b.std().item() / len(value_b) ** 0.5 if len(value_b) > 1 else None
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, write, draw."""
+    args = parse_args(argv)
+    photos = choose_photos(args.images, args.count, args.seed, labelled=False)
+    settings = dict(analysis='fourier', images=photos.digest, sites=args.sites, seed=args.seed)
+    models = analyse(args, settings, lambda source: measure(source, photos, args))
+    columns = ('log_amplitude', 'log_amplitude_error', 'variance', 'variance_error')
+    rows = [
+        dict(
+            name=model['name'],
+            checkpoint=model['checkpoint'],
+            site=site,
+            depth=model['depth'][index],
+            shape='x'.join(map(str, model['shapes'][index])),
+            **{column: model[column][index] for column in columns},
+        )
+        for model in models
+        for index, site in enumerate(model['sites'])
+    ]
+    write_report(args.out, args.command, settings, models, rows)
+    draw_fourier(models, args.out / 'fourier.png')
+    print(f'drawn: {args.out / "fourier.png"}')
+
+
+if __name__ == '__main__':
+    run_tool(main)

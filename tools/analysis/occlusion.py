@@ -1,0 +1,128 @@
+"""Accuracy against the share of hidden patches (Section 3.1, Figures 1 a-d and A1 a-b).
+
+python tools/analysis/occlusion.py CONFIG CHECKPOINT [CONFIG CHECKPOINT ...] --images FOLDER --out DIR
+"""
+
+import argparse
+
+import torch
+from rich.progress import track
+
+from a2mim_mm.analysis.cli import analyse, make_parser, parse
+from a2mim_mm.analysis.figures import draw_occlusion
+from a2mim_mm.analysis.occlusion import (
+    ORDERS,
+    correct_when_occluded,
+    drop_counts,
+    random_ranking,
+    salient_ranking,
+)
+from a2mim_mm.analysis.patches import FILLS, fill_colour
+from a2mim_mm.analysis.photos import Photos, choose_photos
+from a2mim_mm.analysis.report import write_report
+from a2mim_mm.analysis.subjects import Source, load_classifier
+from a2mim_mm.engine.cli import run_tool
+from a2mim_mm.models.masking import mask_grid
+
+RATIOS = tuple(tenth / 10 for tenth in range(10))
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = make_parser('Draw accuracy against the share of hidden patches.', count=None)
+    parser.add_argument('--ratios', nargs='+', type=float, default=RATIOS, help='default: 0 0.1 ... 0.9')
+    parser.add_argument('--patch-size', type=int, default=16, help='pixels (default: 16)')
+    parser.add_argument(
+        '--fill', choices=FILLS, default='black', help='colour of hidden patches (default: black)'
+    )
+    parser.add_argument(
+        '--order', choices=ORDERS, default='random', help='which patches go first (default: random)'
+    )
+    parser.add_argument('--repeats', type=int, default=5, help='of random masks (default: 5)')
+    args = parse(parser, argv)
+    if args.repeats < 1:
+        parser.error(f'--repeats must be at least 1, got {args.repeats}')
+    drop_counts(args.ratios, 1)
+    return args
+
+
+def rankings(subject, img_b3hw, labels_b, images, grid, colour, args) -> list[torch.Tensor]:
+    """The rankings (b, n) of a batch, one for each repeat; saliency leaves nothing to repeat."""
+    if args.order == 'random':
+        num_patches = grid[0] * grid[1]
+        drawn = [random_ranking(args.seed, repeat, images, num_patches) for repeat in range(args.repeats)]
+        return [ranking_bn.to(img_b3hw.device) for ranking_bn in drawn]
+    ranking_bn = salient_ranking(subject.network, img_b3hw, labels_b, grid, colour)
+    return [ranking_bn if args.order == 'salient' else ranking_bn.shape[1] - 1 - ranking_bn]
+
+
+def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:
+    """Top-1 in percent for each repeat and ratio."""
+    subject = load_classifier(source, args.seed)
+    photos.check(subject)
+    black, correct, done = subject.black(), [], 0
+    batches = photos.batches(subject, args.batch_size, args.workers)
+    for img_b3hw in track(batches, description=source.name, total=-(-len(photos) // args.batch_size)):
+        images = range(done, done + len(img_b3hw))
+        done = images.stop
+        labels_b = photos.labels[images.start : images.stop].to(img_b3hw.device)
+        grid = mask_grid(tuple(img_b3hw.shape[2:]), args.patch_size)
+        counts = drop_counts(args.ratios, grid[0] * grid[1])
+        colour = fill_colour(args.fill, img_b3hw, black)
+        correct.append(
+            torch.stack(
+                [
+                    correct_when_occluded(
+                        subject.network, img_b3hw, labels_b, ranking_bn, counts, grid, colour
+                    )
+                    for ranking_bn in rankings(subject, img_b3hw, labels_b, images, grid, colour, args)
+                ]
+            )
+        )
+    top1 = 100 * torch.cat(correct, dim=2).double().mean(dim=2)
+    return dict(
+        images=len(photos),
+        grid=grid,
+        ratios=list(args.ratios),
+        dropped=counts,
+        top1=top1.tolist(),
+        mean=top1.mean(dim=0).tolist(),
+        std=top1.std(dim=0).tolist() if len(top1) > 1 else None,
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, write, draw."""
+    args = parse_args(argv)
+    photos = choose_photos(args.images, args.count, args.seed, labelled=True)
+    settings = dict(
+        analysis='occlusion',
+        images=photos.digest,
+        classes=photos.classes,
+        ratios=list(args.ratios),
+        patch_size=args.patch_size,
+        fill=args.fill,
+        order=args.order,
+        repeats=args.repeats if args.order == 'random' else 1,
+        seed=args.seed,
+    )
+    models = analyse(args, settings, lambda source: measure(source, photos, args))
+    rows = [
+        dict(
+            name=model['name'],
+            checkpoint=model['checkpoint'],
+            ratio=ratio,
+            dropped=model['dropped'][index],
+            top1_mean=model['mean'][index],
+            top1_std=model['std'] and model['std'][index],
+        )
+        for model in models
+        for index, ratio in enumerate(model['ratios'])
+    ]
+    write_report(args.out, args.command, settings, models, rows)
+    draw_occlusion(models, args.out / 'occlusion.png')
+    print(f'drawn: {args.out / "occlusion.png"}')
+
+
+if __name__ == '__main__':
+    run_tool(main)
