@@ -1,6 +1,7 @@
 """Draw what a pre-trained model reconstructs (Figures 5, A2 and A3 of the paper).
 
 python tools/reconstruct.py CONFIG CHECKPOINT --images PHOTO.jpg FOLDER --out GRID.png
+python tools/reconstruct.py CONFIG CHECKPOINT --compare CHECKPOINT ... --images FOLDER --out GRID.png
 """
 
 import argparse
@@ -10,10 +11,12 @@ import torch
 from mmengine.config import Config, DictAction
 from torch import Tensor
 
+from a2mim_mm.apis import load_model
 from a2mim_mm.engine import install_safe_loader, load_checkpoint_file
 from a2mim_mm.engine.checkpoint import load_strictly
-from a2mim_mm.engine.cli import build_model, load_config, require, run_tool
+from a2mim_mm.engine.cli import build_model, checkpoint_name, load_config, require, run_tool
 from a2mim_mm.models import A2MIM
+from a2mim_mm.models.masking import mask_grid, random_scores
 from a2mim_mm.visualization import draw_grid, list_images, read_image, training_size, write_png
 
 
@@ -26,8 +29,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--images', required=True, nargs='+', type=Path, help='image files and folders of them'
     )
     parser.add_argument('--out', required=True, type=Path, metavar='GRID.png', help='where to draw the grid')
-    parser.add_argument(
+    others = parser.add_mutually_exclusive_group()
+    others.add_argument(
         '--no-token', action='store_true', help='leave the mask token out, to see what it carries'
+    )
+    others.add_argument(
+        '--compare',
+        nargs='+',
+        default=[],
+        metavar='CHECKPOINT',
+        help='checkpoints of other pre-trainings (which say how their networks are built), to draw beside '
+        'under the same masks',
+    )
+    parser.add_argument(
+        '--names', nargs='+', help='titles in a comparison, one for each checkpoint (default: its path)'
     )
     parser.add_argument('--count', type=int, default=8, help='number of images at most (default: 8)')
     parser.add_argument('--seed', type=int, default=0, help='seed of the masks (default: 0)')
@@ -39,10 +54,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f'--count must be at least 1, got {args.count}')
     if args.out.suffix.lower() != '.png':
         parser.error(f'--out must end in .png, got {args.out}')
+    checkpoints = [args.checkpoint, *args.compare]
+    args.names = args.names or [checkpoint_name(path) for path in checkpoints]
+    if len(args.names) != len(checkpoints):
+        parser.error(f'--names: {len(args.names)} names for {len(checkpoints)} checkpoints')
+    if len({*args.names}) != len(args.names):
+        parser.error(f'--names must differ, got {", ".join(args.names)}')
     return args
 
 
-def load_model(cfg: Config, checkpoint: str) -> A2MIM:
+def load_configured(cfg: Config, checkpoint: str) -> A2MIM:
     """The pre-trained model, whole.
 
     Raises:
@@ -55,7 +76,7 @@ def load_model(cfg: Config, checkpoint: str) -> A2MIM:
         )
     content = load_checkpoint_file(checkpoint)
     load_strictly(model, content.get('state_dict', content), checkpoint)
-    return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
+    return model.eval()
 
 
 def input_size(cfg: Config) -> tuple[int, int]:
@@ -72,11 +93,38 @@ def input_size(cfg: Config) -> tuple[int, int]:
     return size_hw
 
 
-def draw(model: A2MIM, img_b3hw: Tensor, seed: int, use_token: bool) -> dict[str, Tensor]:
-    """The pictures of a grid, in RGB 0..1."""
+def draw_mask(model: A2MIM, img_b3hw: Tensor, seed: int) -> Tensor:
+    """A mask (B, h, w) for each image."""
+    grid = mask_grid(tuple(img_b3hw.shape[2:]), model.mask.patch_size)
+    return model.mask(random_scores(len(img_b3hw), grid, torch.Generator().manual_seed(seed)))
+
+
+def reconstruct(
+    model: A2MIM, img_b3hw: Tensor, mask_bhw: Tensor, use_token: bool = True
+) -> dict[str, Tensor]:
+    """The pictures of :meth:`A2MIM.reconstruct`, computed on a GPU if there is one, on the CPU."""
+    model.to('cuda' if torch.cuda.is_available() else 'cpu')
     device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
-    return model.reconstruct(img_b3hw.to(device), generator=generator, use_token=use_token)
+    pictures = model.reconstruct(img_b3hw.to(device), mask_bhw, use_token=use_token)
+    return {title: picture.cpu() for title, picture in pictures.items()}
+
+
+def compare(
+    pictures: dict[str, Tensor], names: list[str], others: list[str], img_b3hw: Tensor, mask_bhw: Tensor
+) -> dict[str, Tensor]:
+    """Columns of a comparison: the image, what the first model sees of it, and what each makes of it.
+
+    Raises:
+        ValueError: If a checkpoint tells no A2MIM model, or its mask grid is another one.
+    """
+    composites = [pictures['composite']]
+    for path in others:
+        composites.append(reconstruct(load_model(path), img_b3hw, mask_bhw)['composite'])
+    for name, composite in zip(names, composites, strict=True):
+        error = (composite - img_b3hw).abs().sum() / img_b3hw.numel() / mask_bhw.mean()
+        print(f'{name}: off by {255 * error:.2f} of 255 on hidden pixels, on average')
+    named = dict(zip(names, composites, strict=True))
+    return dict(original=pictures['original'], masked=pictures['masked']) | named
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -87,16 +135,20 @@ def main(argv: list[str] | None = None) -> None:
     require(cfg, ('model', 'train_dataloader'), 'drawn')
     paths = list_images(args.images)[: args.count]
     img_b3hw = torch.stack([read_image(path, input_size(cfg)) for path in paths])
-    model = load_model(cfg, args.checkpoint)
-    pictures = draw(model, img_b3hw, args.seed, use_token=True)
+    model = load_configured(cfg, args.checkpoint)
+    mask_bhw = draw_mask(model, img_b3hw, args.seed)
+    pictures = reconstruct(model, img_b3hw, mask_bhw)
     caption = Path(args.checkpoint).name
     if args.no_token:
-        with_token, pictures = pictures, draw(model, img_b3hw, args.seed, use_token=False)
+        with_token, pictures = pictures, reconstruct(model, img_b3hw, mask_bhw, use_token=False)
         diff = 255 * (pictures['prediction'] - with_token['prediction']).abs()
         caption += ', without the mask token'
         print(
             f'without the token the prediction changes by {diff.mean():.2f} of 255, {diff.max():.0f} at most'
         )
+    if args.compare:
+        pictures = compare(pictures, args.names, args.compare, img_b3hw, mask_bhw)
+        caption = f'{mask_bhw.mean():.1%} hidden; visible pixels are the original ones'
     write_png(args.out, draw_grid(pictures, caption=caption, max_rows=args.count))
     for path in paths:
         print(path)

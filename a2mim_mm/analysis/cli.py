@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from a2mim_mm.engine import install_safe_loader
+from a2mim_mm.engine.cli import checkpoint_name
 
 from .report import recall
-from .subjects import Source
+from .subjects import RANDOM, Source
 
 
 def make_parser(description: str, count: int | None) -> argparse.ArgumentParser:
@@ -51,7 +52,10 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.N
     configs, checkpoints = args.networks[0::2], args.networks[1::2]
     if len(configs) != len(checkpoints):
         parser.error(f'networks are pairs of a config and a checkpoint, got {len(args.networks)} words')
-    names = args.names or [_short_name(*pair) for pair in zip(configs, checkpoints, strict=True)]
+    names = args.names or [
+        f'{Path(config).stem} {RANDOM}' if checkpoint == RANDOM else checkpoint_name(checkpoint)
+        for config, checkpoint in zip(configs, checkpoints, strict=True)
+    ]
     if len(names) != len(configs):
         parser.error(f'--names: {len(names)} names for {len(configs)} networks')
     for option in ('batch_size', 'count'):
@@ -70,9 +74,3 @@ def analyse(args: argparse.Namespace, settings: dict, measure: Callable[[Source]
     return [
         recall(args.out, source, settings, lambda source=source: measure(source)) for source in args.sources
     ]
-
-
-def _short_name(config: str, checkpoint: str) -> str:
-    """Folder and name of a checkpoint file: ``finetuned/epoch_100``."""
-    path = Path(checkpoint)
-    return f'{path.parent.name}/{path.stem}' if path.suffix else f'{Path(config).stem} {checkpoint}'

@@ -1,8 +1,8 @@
 """Where a network has feature maps: the outputs of its blocks, found without knowing the network.
 
 A *block* is a module with at least two weights that stands in a container (``Sequential``, ``ModuleList``,
-``ModuleDict``) and holds no other such module: the residual blocks of a ResNet, the layers of a ViT, the blocks
-in the stages of Swin and ConvNeXt. Where there is none, a block is one with a sibling of its own class
+``ModuleDict``) and holds no other such module: the residual blocks of a ResNet, the layers of a ViT, the
+blocks in the stages of Swin and ConvNeXt. Where there is none, a block is one with a sibling of its own class
 (RegNet's in timm); where there is none of these either, each convolution is one (VGG).
 """
 
