@@ -12,6 +12,8 @@ from a2mim_mm.engine.cli import checkpoint_name
 from .report import recall
 from .subjects import RANDOM, Source
 
+AFTER_INTERRUPT = 'the same command measures the networks that are missing'
+
 
 def make_parser(description: str, count: int | None) -> argparse.ArgumentParser:
     """A parser with the arguments that all analyses take.

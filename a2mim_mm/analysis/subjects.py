@@ -7,7 +7,7 @@ place of a checkpoint leaves the weights as they are initialised.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -152,23 +152,46 @@ def _subject(cfg: Config, model: nn.Module, network: nn.Module, content: dict | 
     meta = (content or {}).get('meta') or {}
     classes = (meta.get('dataset_meta') or {}).get('classes')
     model.to(_device())
-    model.eval()
-    return Subject(
-        network.eval(),
-        _pipeline(cfg, model),
-        partial(_preprocess, model.data_preprocessor),
-        None if classes is None else tuple(classes),
+    model.eval()  # not network.eval(): that of mmpretrain's ViT returns None
+    if isinstance(model, BaseClassifier) and cfg.get('test_dataloader') is not None:
+        pipeline = _dataset(cfg.test_dataloader).pipeline
+        normalise = partial(_preprocess, model.data_preprocessor)
+    else:
+        pipeline = [partial(_read_whole, size_hw=_training_size(cfg))]
+        normalise = partial(_normalise, **_colours(cfg))
+    return Subject(network, pipeline, normalise, None if classes is None else tuple(classes))
+
+
+def _preprocess(preprocessor: nn.Module, batch: Tensor) -> Tensor:
+    return preprocessor(dict(inputs=batch), training=False)['inputs']
+
+
+def _read_whole(info: dict, size_hw: tuple[int, int]) -> dict:
+    return dict(inputs=(read_image(Path(info['img_path']), size_hw) * 255).round().byte())
+
+
+def _normalise(batch_rgb: Tensor, mean: Sequence[float], std: Sequence[float], rgb: bool = True) -> Tensor:
+    """RGB images (B, 3, H, W) in 0..255 as a network wants them; ``mean``, ``std`` in its channel order."""
+    batch = (batch_rgb if rgb else batch_rgb.flip(1)).to(_device()).float()
+    mean, std = (batch.new_tensor(values)[:, None, None] for values in (mean, std))
+    return (batch - mean) / std
+
+
+def _colours(cfg: Config) -> dict:
+    """Mean, std (0..255) and channel order of a config's pre-processor."""
+    preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    return dict(
+        mean=preprocessor.get('mean') or (0, 0, 0),
+        std=preprocessor.get('std') or (1, 1, 1),
+        rgb=bool(preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb')),
     )
 
 
-def _pipeline(cfg: Config, model: nn.Module) -> list[dict | Callable]:
-    """The test pipeline of a classifier; for others the whole image, at the size of their training crops."""
-    if isinstance(model, BaseClassifier) and cfg.get('test_dataloader') is not None:
-        return _dataset(cfg.test_dataloader).pipeline
-    size_hw = None
-    if cfg.get('train_dataloader') is not None:
-        size_hw = training_size(_dataset(cfg.train_dataloader).get('pipeline', []))
-    return [partial(_read_whole, size_hw=size_hw or _DEFAULT_SIZE)]
+def _training_size(cfg: Config) -> tuple[int, int]:
+    """Height and width of the training crops; 224 where the config does not say."""
+    if cfg.get('train_dataloader') is None:
+        return _DEFAULT_SIZE
+    return training_size(_dataset(cfg.train_dataloader).get('pipeline', [])) or _DEFAULT_SIZE
 
 
 def _dataset(loader: dict) -> dict:
@@ -177,16 +200,6 @@ def _dataset(loader: dict) -> dict:
     while 'pipeline' not in dataset and 'dataset' in dataset:
         dataset = dataset.dataset
     return dataset
-
-
-def _read_whole(info: dict, size_hw: tuple[int, int]) -> dict:
-    image_rgb = read_image(Path(info['img_path']), size_hw)
-    return dict(inputs=(image_rgb * 255).round().byte().flip(0))  # BGR, as pipelines give it
-
-
-def _preprocess(preprocessor: nn.Module, batch: Tensor) -> Tensor:
-    inputs = preprocessor(dict(inputs=batch, data_samples=None), training=False)['inputs']
-    return inputs[0] if isinstance(inputs, (list, tuple)) else inputs  # a list of views, here of one
 
 
 def _from_timm(source: Source, seed: int) -> Subject:
@@ -205,13 +218,9 @@ def _from_timm(source: Source, seed: int) -> Subject:
     transform = library.data.create_transform(**data, is_training=False, normalize=False)
     network.to(_device())
     network.eval()
-    mean, std = (torch.tensor(data[key], device=_device())[:, None, None] for key in ('mean', 'std'))
-    return Subject(
-        network,
-        [partial(_read_for_timm, transform=transform)],
-        lambda batch: (batch.to(_device()).float() / 255 - mean) / std,
-        None,
-    )
+    mean, std = ([255 * value for value in data[key]] for key in ('mean', 'std'))
+    pipeline = [partial(_read_for_timm, transform=transform)]
+    return Subject(network, pipeline, partial(_normalise, mean=mean, std=std), None)
 
 
 def _num_classes(library: object, name: str, weights: dict[str, Tensor]) -> int:

@@ -207,15 +207,22 @@ def write_json(path: Path, content: dict) -> None:
     draft.replace(path)
 
 
-def run_tool(main: Callable[[], None]) -> None:
-    """Run a tool. What the user can mend ends in one message and exit status 1, the rest in a traceback."""
+def run_tool(
+    main: Callable[[], None], after_interrupt: str = 'training goes on from the last checkpoint with --resume'
+) -> None:
+    """Run a tool. What the user can mend ends in one message and exit status 1, the rest in a traceback.
+
+    Args:
+        main: The tool.
+        after_interrupt: What to do after Ctrl-C.
+    """
     try:
         main()
         leave_distributed()
     except (KeyboardInterrupt, Exception) as error:
         if _interrupted(error):
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # torchrun passes on a second one
-            sys.exit(_say('interrupted; training goes on from the last checkpoint with --resume', 130))
+            sys.exit(_say(f'interrupted; {after_interrupt}', 130))
         message = user_message(error)
         if message is None:
             raise

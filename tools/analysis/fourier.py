@@ -8,7 +8,7 @@ import argparse
 from rich.progress import track
 from torch import Tensor
 
-from a2mim_mm.analysis.cli import analyse, make_parser, parse
+from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, make_parser, parse
 from a2mim_mm.analysis.figures import draw_fourier
 from a2mim_mm.analysis.fourier import MapStatistics, diagonal, map_statistics
 from a2mim_mm.analysis.photos import Photos, choose_photos
@@ -91,4 +91,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, AFTER_INTERRUPT)

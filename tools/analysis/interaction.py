@@ -11,7 +11,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from a2mim_mm.analysis.cli import analyse, make_parser, parse
+from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, make_parser, parse
 from a2mim_mm.analysis.figures import draw_interaction
 from a2mim_mm.analysis.interaction import (
     ORDER_RATIOS,
@@ -137,4 +137,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, AFTER_INTERRUPT)

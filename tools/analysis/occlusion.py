@@ -8,7 +8,7 @@ import argparse
 import torch
 from rich.progress import track
 
-from a2mim_mm.analysis.cli import analyse, make_parser, parse
+from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, make_parser, parse
 from a2mim_mm.analysis.figures import draw_occlusion
 from a2mim_mm.analysis.occlusion import (
     ORDERS,
@@ -125,4 +125,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, AFTER_INTERRUPT)
