@@ -15,14 +15,15 @@ from .subjects import RANDOM, Source
 AFTER_INTERRUPT = 'the same command measures the networks that are missing'
 
 
-def make_parser(description: str, count: int | None) -> argparse.ArgumentParser:
+def make_parser(tool: str, description: str, count: int | None) -> argparse.ArgumentParser:
     """A parser with the arguments that all analyses take.
 
     Args:
-        description: What the tool does.
+        tool: Name of its file, without ending.
+        description: What it does.
         count: Number of images by default; None for all.
     """
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(prog=f'tools/analysis/{tool}.py', description=description)
     parser.add_argument(
         'networks',
         nargs='+',
@@ -66,7 +67,7 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.N
     if args.seed < 0 or args.workers < 0:
         parser.error('--seed and --workers must not be negative')
     args.sources = [Source(*words) for words in zip(names, configs, checkpoints, strict=True)]
-    args.command = shlex.join(['python', f'tools/analysis/{Path(parser.prog).name}', *argv])
+    args.command = shlex.join(['python', parser.prog, *argv])
     return args
 
 

@@ -20,7 +20,7 @@ from a2mim_mm.engine.cli import run_tool
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = make_parser('Draw high frequencies and variance of feature maps by depth.', count=256)
+    parser = make_parser('fourier', 'Draw high frequencies and variance of feature maps by depth.', count=256)
     parser.add_argument(
         '--sites',
         nargs='+',

@@ -30,7 +30,9 @@ from a2mim_mm.engine.cli import run_tool
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = make_parser('Draw the strength of interactions between patches by order.', count=50)
+    parser = make_parser(
+        'interaction', 'Draw the strength of interactions between patches by order.', count=50
+    )
     parser.add_argument('--grid', type=int, default=14, help='patches along a side (default: 14)')
     parser.add_argument('--pairs', type=int, default=200, help='pairs an image (default: 200)')
     parser.add_argument(

@@ -29,7 +29,7 @@ RATIOS = tuple(tenth / 10 for tenth in range(10))
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = make_parser('Draw accuracy against the share of hidden patches.', count=None)
+    parser = make_parser('occlusion', 'Draw accuracy against the share of hidden patches.', count=None)
     parser.add_argument('--ratios', nargs='+', type=float, default=RATIOS, help='default: 0 0.1 ... 0.9')
     parser.add_argument('--patch-size', type=int, default=16, help='pixels (default: 16)')
     parser.add_argument(

@@ -1,0 +1,296 @@
+"""tools/analysis/: what they write is what the networks give, however often and with whatever stops."""
+
+import csv
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from helpers.analysed import CLASSES, draw_classes, write_classifier
+from helpers.toy_training import tool
+
+from a2mim_mm.analysis.cli import AFTER_INTERRUPT
+from a2mim_mm.engine.cli import run_tool
+
+NAMES = ('occlusion', 'interaction', 'fourier')
+occlusion, interaction, fourier = (tool(f'analysis/{name}') for name in NAMES)
+OPTIONS = {
+    occlusion: ['--ratios', '0', '0.3', '1', '--repeats', '2'],
+    interaction: ['--grid', '4', '--pairs', '3', '--contexts', '3', '--count', '4'],
+    fourier: ['--count', '6'],
+}
+KINDS = ('resnet', 'vit')
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    return draw_classes(tmp_path_factory.mktemp('analysed') / 'photos')
+
+
+@pytest.fixture(scope='module')
+def networks(photos):
+    """Config and checkpoint of a ResNet and a ViT."""
+    return {kind: write_classifier(photos.parent, kind, photos) for kind in KINDS}
+
+
+def run(module, out, photos, *pairs, options=()):
+    """Run a tool; its result.json."""
+    words = [word for pair in pairs for word in pair]
+    module.main([*words, '--images', str(photos), '--out', str(out), *OPTIONS[module], *options])
+    return json.loads((out / 'result.json').read_text())
+
+
+def rows(out):
+    with (out / 'result.csv').open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_without_occlusion_accuracy_is_that_of_a_test(kind, networks, photos, tmp_path):
+    config, checkpoint = networks[kind]
+    result = run(occlusion, tmp_path / 'out', photos, networks[kind])
+    metrics = tool('test').main([config, checkpoint, '--work-dir', str(tmp_path / 'test')])
+    (model,) = result['models']
+    assert model['mean'][0] == pytest.approx(metrics['accuracy/top1'], abs=1e-4)
+    assert model['dropped'] == [0, 5, 16] and model['images'] == sum(CLASSES.values())
+    assert np.shape(model['top1']) == (2, 3)
+    np.testing.assert_allclose(model['mean'], np.mean(model['top1'], axis=0))
+    np.testing.assert_allclose(model['std'], np.std(model['top1'], axis=0, ddof=1))
+    assert model['std'][0] == 0
+    # All black: every image looks the same, so that one class is always right.
+    assert model['mean'][-1] in [pytest.approx(100 * count / 18) for count in CLASSES.values()]
+
+
+@pytest.mark.parametrize('order', ['salient', 'non-salient'])
+def test_what_counts_is_missed_first(order, networks, photos, tmp_path):
+    options = ['--order', order, '--ratios', '0', '0.25', '--fill', 'mean']
+    model = run(occlusion, tmp_path, photos, networks['resnet'], options=options)['models'][0]
+    assert len(model['top1']) == 1 and model['std'] is None
+    before, after = model['mean']
+    assert after < before if order == 'salient' else after >= before
+
+
+def test_interactions_cost_what_was_announced(networks, photos, tmp_path, capsys, monkeypatch):
+    counted = []
+    hide = interaction.hide_patches
+
+    def count_and_hide(img_b3hw, hidden_bn, grid, colour):
+        counted.append(len(hidden_bn))
+        return hide(img_b3hw, hidden_bn, grid, colour)
+
+    monkeypatch.setattr(interaction, 'hide_patches', count_and_hide)
+    model = run(interaction, tmp_path, photos, networks['resnet'])['models'][0]
+    announced = '4 images x 3 pairs x 11 orders x 1..3 contexts x 4 terms = 1,392 forward passes a model'
+    assert capsys.readouterr().out.startswith(announced)
+    assert sum(counted) == 1392
+    assert np.mean(model['J']) == pytest.approx(1)
+    assert np.shape(model['strength_of_images']) == (4, 11)
+    strength = np.mean(model['strength_of_images'], axis=0)
+    np.testing.assert_allclose(model['J'], strength / strength.mean())
+    low, mean, high = (np.array(model[key]) for key in ('J_low', 'J', 'J_high'))
+    assert ((low <= mean) & (mean <= high)).all() and (low < high).any()
+
+
+def test_interactions_of_a_pair_are_those_of_pictures_masked_by_hand(networks, photos, tmp_path, monkeypatch):
+    asked = {}
+    original = interaction.image_interactions
+
+    def record(score, plan, seed, image, batch_size, pair_done):
+        kept = torch.rand(5, 16, generator=torch.Generator().manual_seed(image)) > 0.5
+        asked[image] = kept, score(kept)
+        return original(score, plan, seed, image, batch_size, pair_done)
+
+    monkeypatch.setattr(interaction, 'image_interactions', record)
+    run(interaction, tmp_path, photos, networks['vit'], options=['--count', '18'])
+    source = occlusion.Source('vit', *networks['vit'])
+    subject = occlusion.load_classifier(source, 0)
+    chosen = interaction.choose_photos(str(photos), 18, 0, labelled=True)
+    for image, img_13hw in enumerate(chosen.batches(subject, 1)):
+        kept, score = asked[image]
+        for patches, value in zip(kept, score, strict=True):
+            masked = img_13hw.clone()
+            for patch in np.flatnonzero(~patches.numpy()):
+                row, column = divmod(patch, 4)
+                masked[..., 16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = 0
+            with torch.no_grad():
+                p = subject.network(masked).double().softmax(1)[0, chosen.labels[image]]
+            assert value.item() == pytest.approx(torch.log(p / (1 - p)).item(), abs=1e-4)
+
+
+@pytest.mark.parametrize('kind, site, extra', [('resnet', 'layer2.1', 0), ('vit', 'layers.1', 1)])
+def test_statistics_are_those_of_the_features(kind, site, extra, networks, photos, tmp_path):
+    model = run(fourier, tmp_path, photos, networks[kind], options=['--count', '18'])['models'][0]
+    subject = fourier.load_encoder(fourier.Source(kind, *networks[kind]), 0)
+    chosen = fourier.choose_photos(str(photos), None, 0, labelled=False)
+    hooked = []
+    handle = subject.network.get_submodule(site).register_forward_hook(lambda *args: hooked.append(args[2]))
+    with torch.no_grad():
+        for batch in chosen.batches(subject, 18):
+            subject.network(batch)
+    handle.remove()
+    feature = hooked[0].double().numpy()
+    if extra:
+        feature = feature[:, extra:].transpose(0, 2, 1).reshape(18, 24, 4, 4)
+    size = feature.shape[-1]
+    checkers = (-1.0) ** np.add.outer(np.arange(size), np.arange(size))  # the wave of pi in both directions
+    high = np.log(abs((feature * checkers).sum((2, 3))) + 1e-6).mean(1)
+    low = np.log(abs(feature.sum((2, 3))) + 1e-6).mean(1)
+    index = model['sites'].index(site)
+    assert model['log_amplitude'][index] == pytest.approx((high - low).mean(), rel=1e-4)
+    assert model['log_amplitude_error'][index] == pytest.approx((high - low).std(ddof=1) / 18**0.5, rel=1e-4)
+    variance = feature.var((2, 3), ddof=1).mean(1)
+    assert model['variance'][index] == pytest.approx(variance.mean(), rel=1e-4)
+    assert model['depth'][0] == 0 and model['depth'][-1] == 1
+    assert model['spectrum'][index]['log_amplitude'][-1] == model['log_amplitude'][index]
+
+
+def test_named_sites_are_analysed_in_their_order(networks, photos, tmp_path):
+    options = ['--sites', 'layer4', 'layer1']
+    model = run(fourier, tmp_path, photos, networks['resnet'], options=options)['models'][0]
+    assert model['sites'] == ['layer4', 'layer1']
+    assert model['shapes'] == [[64, 2, 2], [8, 16, 16]]
+
+
+def numbers(model):
+    """A result without where its network came from."""
+    return {key: value for key, value in model.items() if key not in ('name', 'config', 'checkpoint')}
+
+
+@pytest.mark.parametrize('module', OPTIONS, ids=NAMES)
+def test_a_stop_changes_nothing_and_costs_one_network(module, networks, photos, tmp_path, monkeypatch):
+    whole = run(module, tmp_path / 'whole', photos, *networks.values())
+    assert run(module, tmp_path / 'again', photos, *networks.values())['models'] == whole['models']
+    assert rows(tmp_path / 'again') == rows(tmp_path / 'whole')
+
+    second = (networks['vit'][0], str(tmp_path / 'late.pth'))
+    with pytest.raises(FileNotFoundError):
+        run(module, tmp_path / 'resumed', photos, networks['resnet'], second)
+    assert not (tmp_path / 'resumed' / 'result.json').exists()
+    shutil.copy(networks['vit'][1], second[1])
+    measured, measure = [], module.measure
+
+    def record(source, *args):
+        measured.append(source.checkpoint)
+        return measure(source, *args)
+
+    monkeypatch.setattr(module, 'measure', record)
+    resumed = run(module, tmp_path / 'resumed', photos, networks['resnet'], second)
+    assert measured == [second[1]]
+    assert [*map(numbers, resumed['models'])] == [*map(numbers, whole['models'])]
+
+
+@pytest.mark.parametrize('module', OPTIONS, ids=NAMES)
+def test_numbers_do_not_depend_on_batches_workers_and_company(module, networks, photos, tmp_path):
+    both = run(module, tmp_path / 'both', photos, *networks.values())['models']
+    options = ['--batch-size', '5', '--workers', '1']
+    alone = run(module, tmp_path / 'alone', photos, networks['vit'], options=options)['models']
+    compared = 0
+    for key, value in numbers(alone[0]).items():
+        if isinstance(value, list) and isinstance(value[0], (float, int, list)):
+            np.testing.assert_allclose(value, both[1][key], rtol=1e-3, atol=1e-5, err_msg=key)
+            compared += 1
+    assert compared >= 5
+
+
+@pytest.mark.parametrize('changed', ['seed', 'weights', 'images', 'setting'])
+def test_results_of_other_settings_are_not_taken_for_these(changed, networks, photos, tmp_path):
+    config, checkpoint = networks['resnet']
+    photos = shutil.copytree(photos, tmp_path / 'photos')
+    copied = str(shutil.copy(checkpoint, tmp_path / 'copy.pth'))
+    before = run(occlusion, tmp_path / 'out', photos, (config, copied))
+    options = dict(seed=['--seed', '1'], setting=['--fill', 'zero']).get(changed, [])
+    if changed == 'weights':
+        shutil.copy(write_classifier(tmp_path, 'resnet', photos, seed=1)[1], copied)
+    if changed == 'images':
+        cv2.imwrite(str(photos / 'ant' / '0.png'), np.zeros((90, 120, 3), np.uint8))
+    after = run(occlusion, tmp_path / 'out', photos, (config, copied), options=options)
+    assert len(list((tmp_path / 'out' / 'models').iterdir())) == 2
+    assert after['models'][0]['top1'] != before['models'][0]['top1']
+
+
+def test_the_record_says_how_it_came_about(networks, photos, tmp_path):
+    config, checkpoint = networks['resnet']
+    result = run(occlusion, tmp_path, photos, networks['resnet'], options=['--names', 'a net'])
+    assert result['command'].startswith('python tools/analysis/occlusion.py ')
+    assert f'{config} {checkpoint} --images {photos} --out {tmp_path}' in result['command']
+    assert "--names 'a net'" in result['command']
+    assert result['versions']['torch'] == torch.__version__.partition('+')[0]
+    assert result['settings']['fill'] == 'black' and result['settings']['classes'] == list(CLASSES)
+    (model,) = result['models']
+    assert (model['name'], model['config'], model['checkpoint']) == ('a net', config, checkpoint)
+    table = rows(tmp_path)
+    assert [float(row['top1_mean']) for row in table] == model['mean']
+    assert [row['name'] for row in table] == 3 * ['a net']
+
+
+@pytest.mark.parametrize('module', OPTIONS, ids=NAMES)
+def test_a_picture_has_the_curves(module, networks, photos, tmp_path):
+    run(module, tmp_path, photos, *networks.values())
+    (path,) = tmp_path.glob('*.png')
+    picture = cv2.imread(str(path))
+    assert picture.shape[0] > 300 and picture.shape[1] > 400
+    for colour_bgr in ([180, 119, 31], [14, 127, 255]):  # matplotlib's first two
+        assert (abs(picture.astype(int) - colour_bgr).max(-1) < 12).sum() > 100
+    assert not list(tmp_path.glob('.*'))
+
+
+WRONG = [
+    (occlusion, ['odd'], [], 'pairs of a config and a checkpoint, got 3 words'),
+    (occlusion, [], ['--names', 'one', 'two'], '2 names for 1 networks'),
+    (occlusion, [], ['--count', '0'], '--count must be at least 1'),
+    (occlusion, [], ['--count', '19'], '--count must be in 1..18'),
+    (occlusion, [], ['--batch-size', '0'], '--batch-size must be at least 1'),
+    (occlusion, [], ['--seed', '-1'], 'must not be negative'),
+    (occlusion, [], ['--ratios', '1.5'], 'must lie in 0..1'),
+    (occlusion, [], ['--repeats', '0'], '--repeats must be at least 1'),
+    (occlusion, [], ['--patch-size', '7'], 'patch_size=7 does not divide the input of 64 x 64'),
+    (occlusion, [], ['--images', 'nowhere'], "'nowhere' does not exist"),
+    (interaction, [], ['--count', '9', '--budget', '10'], 'a budget of 10 forward passes is too small'),
+    (interaction, [], ['--count', '9', '--grid', '1'], 'at least 3 patches'),
+    (interaction, [], ['--count', '9', '--radius', '-1'], 'radius must be at least 1'),
+    (interaction, [], ['--count', '9', '--orders', '2'], 'shares in 0..1'),
+    (fourier, [], ['--count', '9', '--sites', 'layer9'], 'no site layer9; it is made of conv1'),
+    (fourier, [], ['--count', '9', '--sites', 'bn1', 'bn1.0'], 'no site bn1.0'),
+]
+
+
+@pytest.mark.parametrize('module, words, options, said', WRONG, ids=[case[-1] for case in WRONG])
+def test_what_the_user_can_mend_is_one_message(
+    module, words, options, said, networks, photos, tmp_path, capsys
+):
+    argv = [*networks['resnet'], *words, '--images', str(photos), '--out', str(tmp_path / 'out'), *options]
+    with pytest.raises(SystemExit) as end:
+        run_tool(lambda: module.main(argv))
+    message = capsys.readouterr().err
+    assert end.value.code in (1, 2) and said in message and 'Traceback' not in message
+    assert not (tmp_path / 'out' / 'result.json').exists()
+
+
+def test_a_network_without_a_classifier_or_with_another(networks, photos, root, tmp_path, capsys):
+    demo = (str(root / 'configs' / 'selfsup' / 'demo_resnet.py'), 'random')
+    other = shutil.copytree(photos, tmp_path / 'other')
+    (other / 'bee').rename(other / 'wasp')
+    fewer = shutil.copytree(photos, tmp_path / 'fewer', ignore=shutil.ignore_patterns('bee'))
+    unnamed = str(tmp_path / 'weights.pth')
+    torch.save(torch.load(networks['vit'][1], weights_only=True)['state_dict'], unnamed)
+    for pair, folder, said in (
+        (demo, photos, 'builds a A2MIM, which is no classifier'),
+        (networks['vit'], other, 'only one of them has bee, wasp'),
+        ((networks['vit'][0], unnamed), fewer, 'has 2 classes (folders that hold an image), but the network'),
+    ):
+        with pytest.raises(SystemExit):
+            run_tool(lambda pair=pair, folder=folder: run(occlusion, tmp_path / 'out', folder, pair))
+        assert said in capsys.readouterr().err
+
+
+def test_ctrl_c_says_how_to_go_on(networks, photos, tmp_path, monkeypatch, capsys):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(occlusion, 'measure', interrupted)
+    with pytest.raises(SystemExit) as end:
+        run_tool(lambda: run(occlusion, tmp_path, photos, networks['vit']), AFTER_INTERRUPT)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == 'interrupted; the same command measures the networks that are missing\n'
