@@ -99,6 +99,48 @@ def test_reconstruct_draws_one_row_an_image(trained, tmp_path, capsys):
     assert not np.array_equal(grids['two'], grids['bare'])
 
 
+def test_reconstructions_of_several_models_stand_side_by_side(trained, tmp_path, capsys):
+    config, work_dir, photos = trained
+    checkpoint, other = str(work_dir / 'epoch_1.pth'), str(tmp_path / 'other.pth')
+    content = torch.load(checkpoint, weights_only=False)
+    content['state_dict']['neck.decoder.0.bias'] += 0.5
+    torch.save(content, other)
+    out = tmp_path / 'grid.png'
+    arguments = [config, checkpoint, '--images', str(photos), '--out', str(out), '--count', '2']
+    reconstruct.main([*arguments, '--compare', other, checkpoint, '--names', 'mine', 'other', 'again'])
+    printed = capsys.readouterr().out
+    off = [float(value) for value in re.findall(r': off by (\d+\.\d\d) of 255 on hidden', printed)]
+    assert len(off) == 3 and off[0] == off[2] != off[1]
+    grid = cv2.imread(str(out))
+    columns = [grid[22:-22, 2 + 130 * column : 130 + 130 * column] for column in range(5)]
+    assert grid.shape[1] == 5 * 130 + 2
+    assert np.array_equal(columns[2], columns[4])
+    seen = (columns[0] == columns[1]).all(-1)  # what the model sees of the image is the same in all columns
+    assert 0.3 < seen.mean() < 0.5
+    for column in columns[2:]:
+        same = (column[seen] == columns[0][seen]).all(-1)  # a hidden pixel may be of the mean colour itself
+        assert same.mean() > 0.99
+    assert not np.array_equal(columns[2], columns[3])
+
+
+@pytest.mark.parametrize(
+    'options, said',
+    [
+        (['--compare', 'nowhere.pth'], 'no checkpoint at nowhere.pth'),
+        (['--compare', 'x.pth', '--no-token'], 'not allowed with'),
+        (['--compare', 'x.pth', '--names', 'one'], '1 names for 2 checkpoints'),
+        (['--compare', 'x.pth', '--names', 'one', 'one'], 'must differ'),
+    ],
+)
+def test_comparisons_that_cannot_be(trained, options, said, tmp_path, capsys):
+    config, work_dir, photos = trained
+    arguments = [config, str(work_dir / 'epoch_1.pth'), '--images', str(photos)]
+    with pytest.raises(SystemExit):
+        run_tool(lambda: reconstruct.main([*arguments, '--out', str(tmp_path / 'x.png'), *options]))
+    message = capsys.readouterr().err
+    assert said in message and 'Traceback' not in message
+
+
 def test_browse_shows_what_training_sees(trained, tmp_path, capsys):
     config, _, photos = trained
     browse.main([config, '--out', str(tmp_path / 'seen.png'), '--count', '4', *short(photos, 1)])
