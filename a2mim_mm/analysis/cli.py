@@ -40,7 +40,10 @@ def make_parser(tool: str, description: str, count: int | None) -> argparse.Argu
     )
     default = 'all' if count is None else count
     parser.add_argument(
-        '--count', type=int, default=count, help=f'number of images, drawn at random (default: {default})'
+        '--count',
+        type=int,
+        default=count,
+        help=f'number of images at most, drawn at random (default: {default})',
     )
     parser.add_argument('--seed', type=int, default=0, help='seed of all that is drawn (default: 0)')
     parser.add_argument('--batch-size', type=int, default=128, help='images at once (default: 128)')

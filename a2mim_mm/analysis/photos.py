@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from a2mim_mm.data import LabelledImages, UnlabelledImages
+from a2mim_mm.engine.checkpoint import first_names
 from a2mim_mm.engine.classes_hook import compare_classes
 
 from .subjects import Subject
@@ -53,11 +54,19 @@ class Photos:
     def check(self, subject: Subject) -> None:
         """See that the labels mean what the network takes them for.
 
+        Names that the checkpoint gives are compared, unless it has none of the folders' names.
+
         Raises:
-            ValueError: If the classes differ, in number or, where the checkpoint names them, in name.
+            ValueError: If the classes differ, in number or in name.
         """
-        if subject.classes is not None:
-            compare_classes(subject.classes, self.classes, 'the checkpoint', f'--images {self.folder}')
+        known = subject.classes or ()
+        if {*known} & {*self.classes}:
+            compare_classes(known, self.classes, 'the checkpoint', f'--images {self.folder}')
+        elif known:  # such as "tench, Tinca tinca" for n01440764
+            print(
+                f'the checkpoint calls its classes {first_names(known)}, --images {first_names(self.classes)}: '
+                'taken for the same, in this order'
+            )
         logits = subject.network(next(self.batches(subject, batch_size=1)))
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if shape != (1, len(self.classes)):
@@ -68,21 +77,19 @@ class Photos:
 
 
 def choose_photos(folder: str, count: int | None, seed: int, labelled: bool) -> Photos:
-    """Draw images of a folder.
+    """Draw images of a folder, all of it where it has no more than are wanted.
 
     Args:
         folder: The folder; with ``labelled``, it has a sub-folder for each class.
-        count: Number of images to draw, without replacement; None for all.
+        count: Number of images to draw at most, without replacement; None for all.
         seed: Seed of the draw.
         labelled: Whether the classes matter.
 
     Raises:
         FileNotFoundError: If the folder does not exist or holds no image.
-        ValueError: If there are fewer images, or one lies in no folder of a class.
+        ValueError: If an image lies in no folder of a class.
     """
     dataset = (LabelledImages if labelled else UnlabelledImages)(folder)
-    if count is not None and not 1 <= count <= len(dataset):
-        raise ValueError(f'--count must be in 1..{len(dataset)}, the images in {folder}, got {count}')
     drawn = np.random.default_rng(seed).permutation(len(dataset))[:count]
     indices = sorted(drawn.tolist())
     infos = [dataset.get_data_info(index) for index in indices]

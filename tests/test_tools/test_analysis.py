@@ -240,7 +240,6 @@ WRONG = [
     (occlusion, ['odd'], [], 'pairs of a config and a checkpoint, got 3 words'),
     (occlusion, [], ['--names', 'one', 'two'], '2 names for 1 networks'),
     (occlusion, [], ['--count', '0'], '--count must be at least 1'),
-    (occlusion, [], ['--count', '19'], '--count must be in 1..18'),
     (occlusion, [], ['--batch-size', '0'], '--batch-size must be at least 1'),
     (occlusion, [], ['--seed', '-1'], 'must not be negative'),
     (occlusion, [], ['--ratios', '1.5'], 'must lie in 0..1'),
@@ -272,6 +271,9 @@ def test_a_network_without_a_classifier_or_with_another(networks, photos, root, 
     demo = (str(root / 'configs' / 'selfsup' / 'demo_resnet.py'), 'random')
     other = shutil.copytree(photos, tmp_path / 'other')
     (other / 'bee').rename(other / 'wasp')
+    renamed = shutil.copytree(photos, tmp_path / 'renamed')
+    for number, name in enumerate(CLASSES):
+        (renamed / name).rename(renamed / f'n{number}')
     fewer = shutil.copytree(photos, tmp_path / 'fewer', ignore=shutil.ignore_patterns('bee'))
     unnamed = str(tmp_path / 'weights.pth')
     torch.save(torch.load(networks['vit'][1], weights_only=True)['state_dict'], unnamed)
@@ -283,6 +285,8 @@ def test_a_network_without_a_classifier_or_with_another(networks, photos, root, 
         with pytest.raises(SystemExit):
             run_tool(lambda pair=pair, folder=folder: run(occlusion, tmp_path / 'out', folder, pair))
         assert said in capsys.readouterr().err
+    run(occlusion, tmp_path / 'out', renamed, networks['vit'], options=['--count', '99'])
+    assert 'calls its classes ant, bee, cow, --images n0, n1, n2: taken' in capsys.readouterr().out
 
 
 def test_ctrl_c_says_how_to_go_on(networks, photos, tmp_path, monkeypatch, capsys):

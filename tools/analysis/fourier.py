@@ -39,6 +39,7 @@ def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:
     highest = [site.relative_bf[:, -1] for site in statistics]
     variance = [site.variance_b for site in statistics]
     return dict(
+        images=len(photos),
         sites=sites,
         depth=[index / max(1, len(sites) - 1) for index in range(len(sites))],
         shapes=[site.shape for site in statistics],

@@ -92,6 +92,7 @@ def measure(source: Source, photos: Photos, plan: Plan, args: argparse.Namespace
     strength_xo = np.stack([interactions.strength_o for interactions in found])
     relative = relative_strength(strength_xo, args.seed)
     return dict(
+        images=len(photos),
         orders=plan.orders,
         order_shares=[order / (args.grid**2 - 2) for order in plan.orders],
         contexts=plan.contexts,
