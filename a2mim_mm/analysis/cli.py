@@ -38,12 +38,9 @@ def make_parser(tool: str, description: str, count: int | None) -> argparse.Argu
         help='what the networks are called, one for each pair; those of one name are drawn as one curve '
         '(default: folder and name of the checkpoint)',
     )
-    default = 'all' if count is None else count
+    usual = 'all' if count is None else count
     parser.add_argument(
-        '--count',
-        type=int,
-        default=count,
-        help=f'number of images at most, drawn at random (default: {default})',
+        '--count', type=int, default=count, help=f'images at most, drawn at random (default: {usual})'
     )
     parser.add_argument('--seed', type=int, default=0, help='seed of all that is drawn (default: 0)')
     parser.add_argument('--batch-size', type=int, default=128, help='images at once (default: 128)')

@@ -64,8 +64,8 @@ class Photos:
             compare_classes(known, self.classes, 'the checkpoint', f'--images {self.folder}')
         elif known:  # such as "tench, Tinca tinca" for n01440764
             print(
-                f'the checkpoint calls its classes {first_names(known)}, --images {first_names(self.classes)}: '
-                'taken for the same, in this order'
+                f'the checkpoint calls its classes {first_names(known)}, --images calls them '
+                f'{first_names(self.classes)}: taken for the same, in this order'
             )
         logits = subject.network(next(self.batches(subject, batch_size=1)))
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

@@ -286,7 +286,7 @@ def test_a_network_without_a_classifier_or_with_another(networks, photos, root, 
             run_tool(lambda pair=pair, folder=folder: run(occlusion, tmp_path / 'out', folder, pair))
         assert said in capsys.readouterr().err
     run(occlusion, tmp_path / 'out', renamed, networks['vit'], options=['--count', '99'])
-    assert 'calls its classes ant, bee, cow, --images n0, n1, n2: taken' in capsys.readouterr().out
+    assert 'calls its classes ant, bee, cow, --images calls them n0, n1, n2: taken' in capsys.readouterr().out
 
 
 def test_ctrl_c_says_how_to_go_on(networks, photos, tmp_path, monkeypatch, capsys):
