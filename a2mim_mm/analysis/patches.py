@@ -6,7 +6,6 @@ Shape suffixes: b images, n patches of the grid, row by row, h and w its rows an
 import torch
 from torch import Tensor
 
-from a2mim_mm.models.fill import Fill
 from a2mim_mm.models.masking import resize_mask
 
 FILLS = ('black', 'zero', 'mean')
@@ -18,22 +17,23 @@ def fill_colour(fill: str, img_b3hw: Tensor, black_3: Tensor) -> Tensor:
     Args:
         fill: ``'black'``: pixel value 0 (the code of Naseer et al.). ``'zero'``: 0 after normalisation, the
             mean colour of the data set (the code of Deng et al.). ``'mean'``: the image's own mean colour,
-            which A2MIM fills with.
+            which A2MIM fills with (see :class:`Fill`).
         img_b3hw: Normalised images.
         black_3: Black, normalised.
 
     Returns:
-        (b, 3, 1, 1), or of a shape that expands to it.
+        (b, 3, 1, 1) for ``'mean'``, (3, 1, 1) for the others.
 
     Raises:
         ValueError: If ``fill`` is another word.
     """
-    if fill not in FILLS:
-        raise ValueError(f'fill must be one of {", ".join(FILLS)}, got {fill!r}')
     if fill == 'black':
         return black_3[:, None, None]
-    everything = torch.ones_like(img_b3hw[:, :1, :1, :1])
-    return Fill(fill)(img_b3hw, everything)[..., :1, :1]
+    if fill == 'zero':
+        return torch.zeros_like(black_3)[:, None, None]
+    if fill == 'mean':
+        return img_b3hw.mean(dim=(2, 3), keepdim=True)
+    raise ValueError(f'fill must be one of {", ".join(FILLS)}, got {fill!r}')
 
 
 def hide_patches(img_b3hw: Tensor, hidden_bn: Tensor, grid: tuple[int, int], colour: Tensor) -> Tensor:
