@@ -152,9 +152,9 @@ def as_map(output: object, input_hw: Sequence[int]) -> Tensor | None:
     if not isinstance(output, Tensor) or not output.is_floating_point():
         return None
     if output.ndim == 4:
-        if _in_proportion(output.shape[2:], input_hw):
-            return output
-        return output.permute(0, 3, 1, 2) if _in_proportion(output.shape[1:3], input_hw) else None
+        layouts = (output, output.permute(0, 3, 1, 2))
+        misfits = [_misfit(feat_bchw.shape[2:], input_hw) for feat_bchw in layouts]
+        return layouts[misfits.index(min(misfits))] if min(misfits) < 1 else None
     if output.ndim == 3:
         for whole in (True, False):
             for extra in range(MAX_EXTRA_TOKENS + 1):
@@ -164,8 +164,8 @@ def as_map(output: object, input_hw: Sequence[int]) -> Tensor | None:
     return None
 
 
-def _in_proportion(size_hw: Sequence[int], input_hw: Sequence[int]) -> bool:
-    """Whether a map has the proportions of the image, up to less than one row or column."""
+def _misfit(size_hw: Sequence[int], input_hw: Sequence[int]) -> float:
+    """How far a map is from the proportions of the image; less than 1: by less than a row or column."""
     common = gcd(*input_hw)
     height, width = input_hw[0] // common, input_hw[1] // common
-    return abs(size_hw[0] * width - size_hw[1] * height) < max(height, width)
+    return abs(size_hw[0] * width - size_hw[1] * height) / max(height, width)
