@@ -55,11 +55,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.out.suffix.lower() != '.png':
         parser.error(f'--out must end in .png, got {args.out}')
     checkpoints = [args.checkpoint, *args.compare]
+    if args.names and not args.compare:
+        parser.error('--names are titles of a comparison: --compare CHECKPOINT ...')
     args.names = args.names or [checkpoint_name(path) for path in checkpoints]
     if len(args.names) != len(checkpoints):
         parser.error(f'--names: {len(args.names)} names for {len(checkpoints)} checkpoints')
-    if len({*args.names}) != len(args.names):
-        parser.error(f'--names must differ, got {", ".join(args.names)}')
+    if len({*args.names, 'original', 'masked'}) != len(args.names) + 2:
+        parser.error(f'--names must differ, also from original and masked, got {", ".join(args.names)}')
     return args
 
 

@@ -1,18 +1,25 @@
-"""What the tools of the analyses share: which networks, which images, where to."""
+"""What the tools of the analyses share: which networks, which images, where to, how far."""
 
 import argparse
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
+
+import torch
+from rich.markup import escape
+from rich.progress import track
 
 from a2mim_mm.engine import install_safe_loader
 from a2mim_mm.engine.cli import checkpoint_name
 
-from .report import recall
+from .report import describe, place_of, recall, write_report
 from .subjects import RANDOM, Source
 
 AFTER_INTERRUPT = 'the same command measures the networks that are missing'
+
+Item = TypeVar('Item')
 
 
 def make_parser(tool: str, description: str, count: int | None) -> argparse.ArgumentParser:
@@ -28,7 +35,8 @@ def make_parser(tool: str, description: str, count: int | None) -> argparse.Argu
         'networks',
         nargs='+',
         metavar='CONFIG CHECKPOINT',
-        help='pairs; a config, or timm:NAME, and a checkpoint, or "random" for random weights',
+        help='pairs, before the options: a config, or timm:NAME, and a checkpoint, or "random" for random '
+        'weights',
     )
     parser.add_argument('--images', required=True, metavar='FOLDER', help='the images to analyse on')
     parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='where results go')
@@ -43,8 +51,9 @@ def make_parser(tool: str, description: str, count: int | None) -> argparse.Argu
         '--count', type=int, default=count, help=f'images at most, drawn at random (default: {usual})'
     )
     parser.add_argument('--seed', type=int, default=0, help='seed of all that is drawn (default: 0)')
-    parser.add_argument('--batch-size', type=int, default=128, help='images at once (default: 128)')
-    parser.add_argument('--workers', type=int, default=0, help='processes that read images (default: 0)')
+    parser.add_argument(
+        '--batch-size', type=int, default=128, help='images that a network sees at once (default: 128)'
+    )
     return parser
 
 
@@ -55,25 +64,67 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.N
     configs, checkpoints = args.networks[0::2], args.networks[1::2]
     if len(configs) != len(checkpoints):
         parser.error(f'networks are pairs of a config and a checkpoint, got {len(args.networks)} words')
-    names = args.names or [
-        f'{Path(config).stem} {RANDOM}' if checkpoint == RANDOM else checkpoint_name(checkpoint)
-        for config, checkpoint in zip(configs, checkpoints, strict=True)
-    ]
+    names = args.names or default_names(configs, checkpoints)
     if len(names) != len(configs):
         parser.error(f'--names: {len(names)} names for {len(configs)} networks')
     for option in ('batch_size', 'count'):
         if getattr(args, option) is not None and getattr(args, option) < 1:
             parser.error(f'--{option.replace("_", "-")} must be at least 1, got {getattr(args, option)}')
-    if args.seed < 0 or args.workers < 0:
-        parser.error('--seed and --workers must not be negative')
+    if args.seed < 0:
+        parser.error(f'--seed must not be negative, got {args.seed}')
     args.sources = [Source(*words) for words in zip(names, configs, checkpoints, strict=True)]
     args.command = shlex.join(['python', parser.prog, *argv])
     return args
 
 
-def analyse(args: argparse.Namespace, settings: dict, measure: Callable[[Source], dict]) -> list[dict]:
-    """The results of all networks, each measured unless it was before; see :func:`recall`."""
-    install_safe_loader()
-    return [
-        recall(args.out, source, settings, lambda source=source: measure(source)) for source in args.sources
+def default_names(configs: list[str], checkpoints: list[str]) -> list[str]:
+    """Short names of networks; longer ones where two would be called the same, which would make them runs."""
+    pairs = list(zip(configs, checkpoints, strict=True))
+    names = [
+        f'{config} {RANDOM}' if checkpoint == RANDOM else checkpoint_name(checkpoint)
+        for config, checkpoint in pairs
     ]
+    return names if len({*names}) == len(names) else [' '.join(pair) for pair in pairs]
+
+
+def analyse(
+    args: argparse.Namespace, settings: dict, measure: Callable[[Source], dict], columns: dict[str, str]
+) -> list[dict]:
+    """Measure all networks, unless they were before, and write the report.
+
+    Args:
+        args: What :func:`parse` gives.
+        settings: All that the numbers depend on besides the networks, as JSON has it.
+        measure: Computes the result of a network, as JSON has it.
+        columns: Columns of the table, see :func:`write_report`.
+
+    Returns:
+        For each network, where it comes from and its result.
+
+    Raises:
+        ValueError: If a config or a checkpoint cannot be read, before the first network is measured.
+        OSError: If the folder cannot be written, likewise.
+    """
+    install_safe_loader()
+    descriptions = [describe(source) for source in args.sources]
+    places = [place_of(args.out, source, settings) for source in args.sources]
+    (args.out / 'models').mkdir(parents=True, exist_ok=True)
+    results = []
+    # TF32 keeps 10 bits, and interactions are small differences.
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        for source, place in zip(args.sources, places, strict=True):
+            results.append(recall(place, source, measure))
+    models = [description | result for description, result in zip(descriptions, results, strict=True)]
+    write_report(args.out, args.command, settings, models, columns)
+    return models
+
+
+def progress(items: Iterable[Item], title: str, total: int) -> Iterator[Item]:
+    """The items, with a bar on a terminal and ten lines in a log file."""
+    if sys.stdout.isatty():
+        yield from track(items, description=escape(title), total=total)
+        return
+    for number, item in enumerate(items, start=1):
+        yield item
+        if 10 * number // total > 10 * (number - 1) // total:
+            print(f'{title}: {number} of {total}', flush=True)

@@ -1,7 +1,7 @@
 """The pictures of the analyses, in the form of the paper's Figures 1, 3 and A1.
 
 Networks of one name are runs of one kind: their curve is the mean over runs, with a band of one standard
-deviation. The band of a single run is the spread that it has itself.
+deviation. The band of a single run is the spread that it has itself. The legend says which.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,23 +25,23 @@ def group(models: Sequence[dict]) -> dict[str, list[dict]]:
     return groups
 
 
-def curve_of(runs: Sequence[dict], key: str, own_band: Callable[[dict], tuple]) -> Curve:
+def curve_of(runs: Sequence[dict], key: str, own_band: Callable[[dict], tuple | None]) -> Curve:
     """Mean, lower and upper bound of the runs of a kind.
 
     Args:
         runs: Results.
         key: Where a result has its values.
-        own_band: Lower and upper bound of a result that is the only one.
+        own_band: Lower and upper bound of a result that is the only one; None where it has none.
 
     Raises:
         ValueError: If the runs have different numbers of values.
     """
     if len({len(run[key]) for run in runs}) > 1:
-        raise ValueError(f'networks called {runs[0]["name"]} differ in depth: give them other --names')
+        raise ValueError(f'networks called {runs[0]["name"]} differ in kind: give them other --names')
     values = np.array([run[key] for run in runs], dtype=float)
     mean = values.mean(axis=0)
     if len(runs) == 1:
-        return mean, *own_band(runs[0])
+        return mean, *(own_band(runs[0]) or (mean, mean))
     spread = values.std(axis=0, ddof=1)
     return mean, mean - spread, mean + spread
 
@@ -49,25 +49,21 @@ def curve_of(runs: Sequence[dict], key: str, own_band: Callable[[dict], tuple]) 
 def draw_occlusion(models: Sequence[dict], path: Path) -> None:
     """Top-1 against the occlusion ratio (Figure 1 a-d)."""
     figure, axes = plt.subplots(figsize=(5, 4), layout='constrained')
-
-    def own_band(run: dict) -> tuple:
-        spread = np.array(run['std'] or np.zeros(len(run['mean'])))
-        return np.array(run['mean']) - spread, np.array(run['mean']) + spread
-
     for index, (name, runs) in enumerate(group(models).items()):
-        _draw_curve(axes, runs[0]['ratios'], curve_of(runs, 'mean', own_band), _label(name, runs), index)
+        curve = curve_of(runs, 'mean', lambda run: _around(run['mean'], run['std']))
+        _draw_curve(axes, runs[0]['ratios'], curve, _label(name, runs), index)
     axes.set(xlabel='occlusion ratio', ylabel='top-1 accuracy (%)', ylim=(0, None))
-    _finish(figure, axes, path)
+    _finish(figure, axes, path, models, 'standard deviation over masks')
 
 
 def draw_interaction(models: Sequence[dict], path: Path) -> None:
     """J^(m) against the order (Figure 1 e-h)."""
     figure, axes = plt.subplots(figsize=(5, 4), layout='constrained')
     for index, (name, runs) in enumerate(group(models).items()):
-        curve = curve_of(runs, 'J', lambda run: (run['J_low'], run['J_high']))
+        curve = curve_of(runs, 'J', lambda run: run['J_low'] and (run['J_low'], run['J_high']))
         _draw_curve(axes, runs[0]['order_shares'], curve, _label(name, runs), index)
     axes.set(xlabel='order m / (n - 2)', ylabel='interaction strength $J^{(m)}$', ylim=(0, None))
-    _finish(figure, axes, path)
+    _finish(figure, axes, path, models, '95 % interval, over images')
 
 
 def draw_fourier(models: Sequence[dict], path: Path) -> None:
@@ -75,19 +71,19 @@ def draw_fourier(models: Sequence[dict], path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
     for axes, key in ((left, 'log_amplitude'), (right, 'variance')):
         for index, (name, runs) in enumerate(group(models).items()):
-            curve = curve_of(runs, key, lambda run, key=key: _interval(run, key))
+            curve = curve_of(runs, key, lambda run, key=key: _around(run[key], run[f'{key}_error'], 1.96))
             _draw_curve(axes, runs[0]['depth'], curve, _label(name, runs), index)
         for low, high in _shrinking(models):
             axes.axvspan(low, high, color='tab:blue', alpha=0.12, linewidth=0)
     left.set(xlabel='normalised depth', ylabel=r'$\Delta$ log amplitude at $\pi$')
     right.set(xlabel='normalised depth', ylabel='feature map variance', yscale='log')
-    _finish(figure, left, path)
+    _finish(figure, left, path, models, '95 % interval, over images')
 
 
-def _interval(run: dict, key: str) -> tuple:
-    """95 % of the mean over images."""
-    mean, error = np.array(run[key]), 1.96 * np.array(run[f'{key}_error'], dtype=float)
-    return mean - error, mean + error
+def _around(mean: Sequence[float], spread: Sequence[float] | None, times: float = 1) -> tuple | None:
+    if spread is None:
+        return None
+    return np.array(mean) - times * np.array(spread), np.array(mean) + times * np.array(spread)
 
 
 def _shrinking(models: Sequence[dict]) -> list[tuple[float, float]]:
@@ -106,6 +102,9 @@ def _shrinking(models: Sequence[dict]) -> list[tuple[float, float]]:
 
 
 def _label(name: str, runs: Sequence[dict]) -> str:
+    """What the legend says: matplotlib reads $ as mathematics, and leaves out what begins with _."""
+    name = name.replace('$', r'\$')
+    name = f' {name}' if name.startswith('_') else name
     return name if len(runs) == 1 else f'{name} ({len(runs)} runs)'
 
 
@@ -115,8 +114,11 @@ def _draw_curve(axes: plt.Axes, x: Sequence[float], curve: Curve, label: str, in
     axes.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
 
 
-def _finish(figure: plt.Figure, axes: plt.Axes, path: Path) -> None:
-    axes.legend(fontsize='small')
+def _finish(figure: plt.Figure, axes: plt.Axes, path: Path, models: Sequence[dict], own_band: str) -> None:
+    several = {len(runs) > 1 for runs in group(models).values()}
+    bands = {False: own_band, True: 'standard deviation over runs'}
+    title = 'bands: ' + ' or '.join(bands[kind] for kind in sorted(several))
+    axes.legend(fontsize='small', title=title, title_fontsize='x-small')
     draft = path.with_name(f'.{path.name}.part')
     figure.savefig(draft, dpi=110, format='png')
     plt.close(figure)

@@ -9,7 +9,7 @@ Shape suffixes: b images, c channels, h and w rows and columns, f frequencies.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import log
+from math import sqrt
 
 import torch
 from torch import Tensor, nn
@@ -38,16 +38,19 @@ def diagonal(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
 def log_amplitude(feat_bchw: Tensor) -> Tensor:
     """Mean over channels of the log amplitude along the diagonal, float64 (b, f).
 
-    White noise has the same log amplitude at all frequencies. The expected logarithm of a complex amplitude
-    is (log 2) / 2 above that of a real one of the same power; frequency 0 and, of even maps, pi are real, so
-    it is subtracted from the others. (Park and Kim do not; they end at the last bin below pi.)
+    White noise has the same log amplitude at all frequencies: the expected logarithm of a complex amplitude
+    is (log 2) / 2 above that of a real one of the same power; frequency 0 and, of even maps, pi are real, and
+    so the others are divided by sqrt(2). (Park and Kim do not; they end at the last bin below pi.)
     """
     height, width = feat_bchw.shape[2:]
     rows, cols, _ = diagonal(height, width)
-    spectrum_bcf = torch.fft.fft2(feat_bchw.double())[:, :, rows, cols]
     is_complex_f = (2 * rows % height + 2 * cols % width) > 0
-    logs_bf = (spectrum_bcf.abs() + _TINY).log().mean(dim=1)
-    return logs_bf - is_complex_f.to(logs_bf) * log(2) / 2
+    scale_f = (1 + (sqrt(2) - 1) * is_complex_f.double()).to(feat_bchw.device)
+    logs_f = []
+    for feat_chw in feat_bchw:  # one at a time: a whole spectrum takes four times the memory of its map
+        amplitude_cf = torch.fft.fft2(feat_chw.double())[:, rows, cols].abs() / scale_f
+        logs_f.append((amplitude_cf + _TINY).log().mean(dim=0))
+    return torch.stack(logs_f)
 
 
 def map_variance(feat_bchw: Tensor) -> Tensor:
@@ -82,7 +85,7 @@ def map_statistics(
         batches: Normalised images.
 
     Raises:
-        ValueError: If the output of a site is no map, or it runs more than once in a forward pass.
+        ValueError: If the output of a site is no map or not finite, or it does not run once in a pass.
     """
     shapes, logs, variances = ({site: [] for site in sites} for _ in range(3))
 
@@ -92,11 +95,13 @@ def map_statistics(
         variances[site].append(map_variance(feat_bchw).cpu())
 
     for img_b3hw in batches:
-        with tapped(network, list(shapes), img_b3hw.shape[2:], keep):
+        with tapped(network, list(shapes), img_b3hw.shape, keep):
             network(img_b3hw)
     statistics = {}
     for site in shapes:
         logs_bf = torch.cat(logs[site])
+        if not logs_bf.isfinite().all():
+            raise ValueError(f'the features of site {site} are not finite')
         statistics[site] = MapStatistics(
             shapes[site][0], logs_bf - logs_bf[:, :1], torch.cat(variances[site])
         )

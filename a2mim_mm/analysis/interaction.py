@@ -29,7 +29,8 @@ Score = Callable[[Tensor], Tensor]
 ORDER_RATIOS = (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
 TERMS = 4  # f(S + i + j), f(S + i), f(S + j), f(S)
 _SIGNS = (1, -1, -1, 1)
-_ENUMERATED = 20  # of so many times as few contexts as wanted, all are listed
+_ENUMERATED = 20  # where there are no more than so many times the contexts that are wanted, all are listed
+_ROUNDING = 1e-6  # what a sum over patches leaves of float32 log-odds
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def make_plan(
         ValueError: If an argument is out of range, or the budget is too small for 2 contexts.
     """
     others = grid[0] * grid[1] - 2
-    if others < 1:
+    if min(grid) < 1 or others < 1:
         raise ValueError(f'interactions need at least 3 patches, the grid has {grid[0]} x {grid[1]}')
     if not ratios or not all(0 <= ratio <= 1 for ratio in ratios):
         raise ValueError(f'orders must be shares in 0..1, got {list(ratios)}')
@@ -108,7 +109,7 @@ def make_plan(
             grid, radius, num_images, num_pairs, orders, tuple(min(most, comb(others, m)) for m in orders)
         )
 
-    if contexts is None:
+    if contexts is None:  # the largest number, of those up to the budget, whose passes do not exceed it
         contexts = bisect_right(range(1, budget + 1), budget, key=lambda most: with_contexts(most).passes)
         if contexts < 2:
             raise ValueError(
@@ -193,7 +194,6 @@ def image_interactions(
     seed: int,
     image: int,
     batch_size: int = 256,
-    pair_done: Callable[[], object] = lambda: None,
 ) -> Interactions:
     """Evaluate the interactions of one image.
 
@@ -204,7 +204,6 @@ def image_interactions(
         image: Number of the image; pairs and contexts follow from (seed, image) alone, so that all models
             are asked about the same ones.
         batch_size: Number of forward passes at once; the four terms of a context stay together.
-        pair_done: Called after each pair, for a progress bar.
 
     Raises:
         ValueError: If a score is not finite.
@@ -218,7 +217,6 @@ def image_interactions(
         value_o, error_o = _averages(delta_k, plan)
         values.append(value_o)
         errors.append(error_o)
-        pair_done()
     return Interactions(pairs_p2, np.stack(values), np.stack(errors))
 
 
@@ -281,12 +279,14 @@ def relative_strength(strength_xo: np.ndarray, seed: int, resamples: int = 2000)
         resamples: Number of times that as many images are drawn, with replacement.
 
     Raises:
-        ValueError: If all strengths are 0: an additive score has no interactions to compare.
+        ValueError: If all strengths are 0, up to rounding: a score that is a sum over patches has no
+            interactions to compare.
     """
     mean_o = strength_xo.mean(axis=0)
-    if not mean_o.any():
+    if mean_o.max() < _ROUNDING:
         raise ValueError('there are no interactions: the score is a sum over patches')
     drawn = np.random.default_rng(seed).integers(len(strength_xo), size=(resamples, len(strength_xo)))
     means_ro = strength_xo[drawn].mean(axis=1)
+    means_ro = means_ro[means_ro.any(axis=1)]  # images without any interaction may have been drawn alone
     low_o, high_o = np.percentile(means_ro / means_ro.mean(axis=1, keepdims=True), [2.5, 97.5], axis=0)
     return Strength(mean_o / mean_o.mean(), low_o, high_o)

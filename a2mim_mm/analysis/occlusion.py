@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from a2mim_mm.models.masking import resize_mask
 
 from .patches import hide_patches, log_odds
 
@@ -58,7 +59,12 @@ def salient_ranking(
     with torch.enable_grad():
         (gradient_b3hw,) = torch.autograd.grad(log_odds(network(img_b3hw), labels_b).sum(), img_b3hw)
     effect_bhw = (gradient_b3hw * (img_b3hw.detach() - colour)).sum(1)
-    effect_bn = F.adaptive_avg_pool2d(effect_bhw, grid).flatten(1)
+    num_patches = grid[0] * grid[1]
+    patch_1hw = torch.arange(num_patches, dtype=effect_bhw.dtype, device=effect_bhw.device).view(1, *grid)
+    patch_of_pixel = resize_mask(patch_1hw, effect_bhw.shape[1:]).flatten(1).long()
+    effect_bn = effect_bhw.new_zeros(len(effect_bhw), num_patches).scatter_add_(
+        1, patch_of_pixel.expand(len(effect_bhw), -1), effect_bhw.flatten(1)
+    )
     return effect_bn.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
 
 
@@ -85,9 +91,14 @@ def correct_when_occluded(
 
     Returns:
         bool (r, b), on the CPU.
+
+    Raises:
+        ValueError: If a logit is not finite.
     """
     correct = []
     for count in counts:
         logits_bc = network(hide_patches(img_b3hw, ranking_bn < count, grid, colour))
+        if not logits_bc.isfinite().all():
+            raise ValueError('the network gives logits that are not finite')
         correct.append((logits_bc.argmax(dim=1) == labels_b).cpu())
     return torch.stack(correct)

@@ -48,7 +48,14 @@ def hide_patches(img_b3hw: Tensor, hidden_bn: Tensor, grid: tuple[int, int], col
 
     Returns:
         (b, 3, H, W).
+
+    Raises:
+        ValueError: If the grid is finer than the image, so that some patches would hold no pixel.
     """
+    if grid[0] > img_b3hw.shape[2] or grid[1] > img_b3hw.shape[3]:
+        raise ValueError(
+            f'a grid of {grid} patches is finer than images of {tuple(img_b3hw.shape[2:])} pixels'
+        )
     mask_bhw = resize_mask(hidden_bn.view(-1, *grid).to(img_b3hw), img_b3hw.shape[2:])
     return torch.where(mask_bhw[:, None].bool(), colour, img_b3hw)
 

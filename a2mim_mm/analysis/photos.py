@@ -4,11 +4,11 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from a2mim_mm.data import LabelledImages, UnlabelledImages
 from a2mim_mm.engine.checkpoint import first_names
@@ -26,7 +26,7 @@ class Photos:
         indices: Which of its images, ascending.
         classes: Names of the classes; None without labels.
         labels: Class of each image, int64; None without labels.
-        digest: Changes with the names and sizes of the files.
+        digest: SHA-256 of the files, with their names.
     """
 
     folder: str
@@ -38,17 +38,25 @@ class Photos:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def batches(self, subject: Subject, batch_size: int, workers: int = 0) -> Iterator[Tensor]:
+    def batches(self, subject: Subject, batch_size: int) -> Iterator[Tensor]:
         """All images, in order, normalised, on the device of the network.
 
         Raises:
-            ValueError: If the network's pipeline gives images of different sizes.
+            ValueError: If the network's pipeline gives images of different sizes, or others than uint8.
             RuntimeError: If an image is unreadable; names it.
         """
         kind = UnlabelledImages if self.classes is None else LabelledImages
         dataset = kind(self.folder, pipeline=subject.pipeline, indices=list(self.indices), max_refetch=0)
-        for batch in DataLoader(dataset, batch_size, num_workers=workers, collate_fn=_stack):
-            yield subject.normalise(batch)
+        kinds = set()
+        for start in range(0, len(self), batch_size):
+            images = [dataset[index]['inputs'] for index in range(start, min(start + batch_size, len(self)))]
+            kinds |= {(str(image.dtype), tuple(image.shape)) for image in images}
+            if len(kinds) > 1 or images[0].dtype != torch.uint8:
+                found = ', '.join(f'{dtype} {shape}' for dtype, shape in sorted(kinds)[:3])
+                raise ValueError(
+                    f'the test pipeline has to give uint8 images of one size, as a crop does, not {found}'
+                )
+            yield subject.normalise(torch.stack(images))
 
     @torch.no_grad()
     def check(self, subject: Subject) -> None:
@@ -93,19 +101,15 @@ def choose_photos(folder: str, count: int | None, seed: int, labelled: bool) -> 
     drawn = np.random.default_rng(seed).permutation(len(dataset))[:count]
     indices = sorted(drawn.tolist())
     infos = [dataset.get_data_info(index) for index in indices]
-    files = [(os.path.relpath(info['img_path'], folder), os.path.getsize(info['img_path'])) for info in infos]
+    digest = hashlib.sha256()
+    for info in infos:
+        path = Path(info['img_path'])
+        digest.update(os.path.relpath(path, folder).encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
     return Photos(
         folder,
         tuple(indices),
         tuple(dataset.metainfo['classes']) if labelled else None,
         torch.tensor([info['gt_label'] for info in infos]) if labelled else None,
-        hashlib.sha256(repr(files).encode()).hexdigest(),
+        digest.hexdigest(),
     )
-
-
-def _stack(samples: list[dict]) -> Tensor:
-    inputs = [sample['inputs'] for sample in samples]
-    sizes = {tuple(image.shape) for image in inputs}
-    if len(sizes) > 1:
-        raise ValueError(f'the test pipeline gives images of different sizes: {sorted(sizes)[:3]}')
-    return torch.stack(inputs)

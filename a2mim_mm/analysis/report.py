@@ -21,7 +21,18 @@ from a2mim_mm.version import __version__
 
 from .subjects import RANDOM, Source
 
-_PACKAGES = ('torch', 'numpy', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain', 'timm')
+_PACKAGES = (
+    'torch',
+    'torchvision',
+    'numpy',
+    'opencv-python',
+    'pillow',
+    'simplejpeg',
+    'onedl-mmengine',
+    'onedl-mmcv',
+    'onedl-mmpretrain',
+    'timm',
+)
 
 
 def versions() -> dict[str, str | None]:
@@ -36,53 +47,84 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def recall(folder: Path, source: Source, settings: dict, measure: Callable[[], dict]) -> dict:
-    """The result of one network: kept from an earlier run, or measured now and kept.
+def describe(source: Source) -> dict[str, str | None]:
+    """Where a network comes from: ``name``, ``config``, ``checkpoint``, and the SHA-256 of the latter's file.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint.
+    """
+    digest = None if source.checkpoint == RANDOM else _digest(Path(source.checkpoint))
+    return dict(vars(source), checkpoint_sha256=digest)
+
+
+def place_of(folder: Path, source: Source, settings: dict) -> Path:
+    """Where the result of a network is kept.
 
     Args:
         folder: Folder of the analysis.
         source: The network.
-        settings: All that the numbers depend on besides, as JSON has it.
-        measure: Computes the result, as JSON has it.
-
-    Returns:
-        ``name``, ``config``, ``checkpoint``, ``checkpoint_sha256``, and the result.
+        settings: All that the numbers depend on besides the network and versions, as JSON has it.
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
-        ValueError: If a kept result cannot be read.
+        ValueError: If the config cannot be read.
     """
-    digest = None if source.checkpoint == RANDOM else _digest(Path(source.checkpoint))
+    digest = describe(source)['checkpoint_sha256']
     depends_on = dict(settings=settings, network=source.text(), checkpoint=digest, versions=versions())
     key = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
-    path = folder / 'models' / f'{key}.json'
+    return folder / 'models' / f'{key}.json'
+
+
+def recall(path: Path, source: Source, measure: Callable[[Source], dict]) -> dict:
+    """The result of one network: kept from an earlier run, or measured now and kept.
+
+    Args:
+        path: Where it is kept, :func:`place_of`.
+        source: The network.
+        measure: Computes the result, as JSON has it.
+
+    Returns:
+        The result.
+
+    Raises:
+        ValueError: If a kept result cannot be read.
+    """
     if path.exists():
         print(f'{source.name}: measured before, {path}')
     else:
-        write_json(path, measure())
+        write_json(path, measure(source))
     try:
         result = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f'{path} is no JSON: remove it to measure {source.name} again') from error
-    return dict(
-        name=source.name,
-        config=source.config,
-        checkpoint=source.checkpoint,
-        checkpoint_sha256=digest,
-        **result,
-    )
+    if not isinstance(result, dict) or not result:
+        raise ValueError(f'{path} holds no result: remove it to measure {source.name} again')
+    return result
 
 
 def write_report(
-    folder: Path, command: str, settings: dict, models: Sequence[dict], rows: Sequence[dict]
+    folder: Path, command: str, settings: dict, models: Sequence[dict], columns: dict[str, str]
 ) -> None:
-    """Write ``result.json``, with everything, and ``result.csv``, a row for each point of the picture."""
+    """Write ``result.json``, with everything, and ``result.csv``, a row for each point of the picture.
+
+    Args:
+        folder: Where to.
+        command: The command line.
+        settings: What was set.
+        models: What :func:`describe` and :func:`recall` give of each network.
+        columns: Column of the table to the name of a list in the results; None in place of a list leaves
+            the column empty.
+    """
     content = dict(command=command, versions=versions(), settings=settings, models=list(models))
     write_json(folder / 'result.json', content)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
+    writer = csv.DictWriter(text, ['name', 'checkpoint', *columns], lineterminator='\n')
     writer.writeheader()
-    writer.writerows(rows)
+    for model in models:
+        lists = {column: model[key] for column, key in columns.items()}
+        for index in range(len(next(iter(lists.values())))):
+            values = {column: values and values[index] for column, values in lists.items()}
+            writer.writerow(dict(name=model['name'], checkpoint=model['checkpoint']) | values)
     draft = folder / '.result.csv.part'
     draft.write_text(text.getvalue())
     draft.replace(folder / 'result.csv')

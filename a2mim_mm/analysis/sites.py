@@ -77,7 +77,7 @@ def find_sites(network: nn.Module, img_b3hw: Tensor) -> list[str]:
         def note(site: str, feat_bchw: Tensor, order: list[str] = order) -> None:
             order.append(site)
 
-        with tapped(network, blocks(network, rule), img_b3hw.shape[2:], note, strict=False):
+        with tapped(network, blocks(network, rule), img_b3hw.shape, note, strict=False):
             network(img_b3hw)
         runs = Counter(order)
         sites = [site for site in order if runs[site] == 1]
@@ -94,7 +94,7 @@ def find_sites(network: nn.Module, img_b3hw: Tensor) -> list[str]:
 def tapped(
     network: nn.Module,
     sites: Sequence[str],
-    input_hw: Sequence[int],
+    input_shape: Sequence[int],
     keep: Callable[[str, Tensor], None],
     strict: bool = True,
 ) -> Iterator[None]:
@@ -103,7 +103,7 @@ def tapped(
     Args:
         network: The network.
         sites: Names of sub-modules.
-        input_hw: Height and width of the images.
+        input_shape: Shape of the images, (B, 3, H, W).
         keep: Receives the maps; a later module may overwrite them.
         strict: Whether outputs that are no maps, and sites that do not run once, are errors.
 
@@ -120,7 +120,7 @@ def tapped(
     runs = Counter()
 
     def tap(site: str, module: nn.Module, args: tuple, output: object) -> None:
-        feat_bchw = as_map(output, input_hw)
+        feat_bchw = as_map(output, input_shape)
         if feat_bchw is not None and feat_bchw.shape[2:].numel() > 1:
             runs[site] += 1
             keep(site, feat_bchw)
@@ -139,28 +139,30 @@ def tapped(
         raise ValueError(f'a site has to run once in a forward pass, but: {", ".join(wrong)}')
 
 
-def as_map(output: object, input_hw: Sequence[int]) -> Tensor | None:
+def as_map(output: object, input_shape: Sequence[int]) -> Tensor | None:
     """The output of a module as a feature map (B, C, h, w); None if it is none.
 
     Args:
         output: (B, C, h, w), (B, h, w, C) or tokens (B, extra + h * w, C), of which extra ones, such as cls,
             come first and are left out; or a tuple that begins with one.
-        input_hw: Height and width of the images, whose proportions the map has.
+        input_shape: Shape of the images, (B, 3, H, W): a map has their number and proportions.
     """
     if isinstance(output, (tuple, list)) and output:
         output = output[0]
-    if not isinstance(output, Tensor) or not output.is_floating_point():
+    if not isinstance(output, Tensor) or not output.is_floating_point() or output.ndim not in (3, 4):
         return None
+    if len(output) != input_shape[0]:
+        return None
+    input_hw = tuple(input_shape[2:])
     if output.ndim == 4:
         layouts = (output, output.permute(0, 3, 1, 2))
         misfits = [_misfit(feat_bchw.shape[2:], input_hw) for feat_bchw in layouts]
         return layouts[misfits.index(min(misfits))] if min(misfits) < 1 else None
-    if output.ndim == 3:
-        for whole in (True, False):
-            for extra in range(MAX_EXTRA_TOKENS + 1):
-                grid = token_grid(output.shape[1] - extra, tuple(input_hw), whole)
-                if grid is not None:
-                    return output[:, extra:].transpose(1, 2).unflatten(2, grid)
+    for whole in (True, False):
+        for extra in range(MAX_EXTRA_TOKENS + 1):
+            grid = token_grid(output.shape[1] - extra, input_hw, whole)
+            if grid is not None:
+                return output[:, extra:].transpose(1, 2).unflatten(2, grid)
     return None
 
 

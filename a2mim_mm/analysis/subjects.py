@@ -1,9 +1,9 @@
 """A trained network that is to be analysed, and how it wants its images: of mmpretrain and its kin, or timm.
 
-A network is named by a config and a checkpoint. Configs of classifiers see images as in their test pipeline;
-others (pre-training, detection, segmentation), whole images scaled to cover the input size and cropped at the
-centre. ``timm:NAME`` in place of a config is a network of timm, with timm's own test transform. ``random`` in
-place of a checkpoint leaves the weights as they are initialised.
+A network is named by a config and a checkpoint. ``timm:NAME`` in place of a config is a network of timm;
+``random`` in place of a checkpoint leaves the weights as they are initialised. A classifier sees images as in
+its test pipeline, or timm's transform; an encoder sees whole images, scaled to cover its input size and
+cropped at the centre, so that all encoders see the same.
 """
 
 import inspect
@@ -15,14 +15,18 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
 from mmpretrain.models import BaseClassifier
 from PIL import Image
 from torch import Tensor, nn
 
 from a2mim_mm.convert.libraries import timm
+from a2mim_mm.data import decode_image
 from a2mim_mm.engine.checkpoint import load_checkpoint_file, load_strictly
 from a2mim_mm.engine.cli import build_model, load_config, require
+from a2mim_mm.engine.launch import fit_to_cpu
 from a2mim_mm.engine.pretrained import BACKBONE, find_pretrained
+from a2mim_mm.registry import MODELS
 from a2mim_mm.visualization import read_image, training_size
 
 RANDOM = 'random'
@@ -87,15 +91,25 @@ def load_classifier(source: Source, seed: int) -> Subject:
         ValueError: If the config or the checkpoint cannot be read, there is no classifier, or the checkpoint
             does not fill the network.
     """
+    content = _content(source)
     if source.config.startswith(_TIMM):
-        return _from_timm(source, seed)
-    cfg, model = _build(source, seed)
+        network, data = _timm_network(source, content, seed)
+        transform = timm().data.create_transform(**data, is_training=False, normalize=False)
+        pipeline = [partial(_read_for_timm, transform=transform)]
+        return Subject(_ready(network), pipeline, _timm_normalise(data), None)
+    cfg = _config(source, ('model', 'test_dataloader'))
+    model = _initialised(build_model, cfg, source, seed)
     if not isinstance(model, BaseClassifier):
         raise ValueError(f'config {source.config} builds a {type(model).__name__}, which is no classifier')
-    content = _content(source)
     if content is not None:
         load_strictly(model, content.get('state_dict', content), source.checkpoint)
-    return _subject(cfg, model, model, content)
+    classes = (((content or {}).get('meta') or {}).get('dataset_meta') or {}).get('classes')
+    return Subject(
+        _ready(model),
+        _dataset(cfg.test_dataloader).pipeline,
+        partial(_preprocess, model.data_preprocessor),
+        None if classes is None else tuple(classes),
+    )
 
 
 def load_encoder(source: Source, seed: int) -> Subject:
@@ -108,18 +122,23 @@ def load_encoder(source: Source, seed: int) -> Subject:
     Raises:
         ValueError: If the config or the checkpoint cannot be read, or does not fill the backbone.
     """
-    if source.config.startswith(_TIMM):
-        return _from_timm(source, seed)
-    cfg, model = _build(source, seed)
     content = _content(source)
-    if not hasattr(model, BACKBONE):  # mmpretrain's TimmClassifier: one network, head included
+    if source.config.startswith(_TIMM):
+        network, data = _timm_network(source, content, seed)
+        pipeline = [partial(_read_whole, size_hw=data['input_size'][1:])]
+        return Subject(_ready(network), pipeline, _timm_normalise(data), None)
+    cfg = _config(source, ('model',))
+    if BACKBONE in cfg.model:
+        network = _initialised(_build_backbone, cfg, source, seed)
         if content is not None:
-            load_strictly(model, content.get('state_dict', content), source.checkpoint)
-        return _subject(cfg, model, model, content)
-    if content is not None:
-        find_pretrained(content, source.checkpoint).load_into(nn.ModuleDict({BACKBONE: model.backbone}))
-    _see_whole_images(model.backbone)
-    return _subject(cfg, model, model.backbone, content)
+            find_pretrained(content, source.checkpoint).load_into(nn.ModuleDict({BACKBONE: network}))
+        _see_whole_images(network)
+    else:  # mmpretrain's TimmClassifier: one network, head included
+        network = _initialised(build_model, cfg, source, seed)
+        if content is not None:
+            load_strictly(network, content.get('state_dict', content), source.checkpoint)
+    pipeline = [partial(_read_whole, size_hw=_input_size(cfg))]
+    return Subject(_ready(network), pipeline, partial(_normalise, **_colours(cfg)), None)
 
 
 def _see_whole_images(backbone: nn.Module) -> None:
@@ -130,36 +149,55 @@ def _see_whole_images(backbone: nn.Module) -> None:
         )
 
 
-def _build(source: Source, seed: int) -> tuple[Config, nn.Module]:
+def _config(source: Source, needed: tuple[str, ...]) -> Config:
+    """The config; where random weights are asked for, without others to start from."""
     cfg = load_config(source.config)
-    require(cfg, ('model',), 'analysed')
+    require(cfg, needed, 'analysed')
+    if source.checkpoint == RANDOM:
+        cfg.model = _without_pretrained(cfg.model)
+    return cfg
+
+
+def _build_backbone(cfg: Config) -> nn.Module:
+    fit_to_cpu(cfg)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    return MODELS.build(cfg.model[BACKBONE])
+
+
+def _initialised(build: Callable[[Config], nn.Module], cfg: Config, source: Source, seed: int) -> nn.Module:
+    """A network on the CPU, with weights of its own where random ones are asked for."""
     torch.manual_seed(seed)
-    model = build_model(cfg)
+    network = build(cfg)
     if source.checkpoint == RANDOM:
         logger = MMLogger.get_current_instance()
         level = logger.level
         logger.setLevel('ERROR')  # a line a parameter
-        model.init_weights()
+        network.init_weights()
         logger.setLevel(level)
-    return cfg, model
+    return network
+
+
+def _without_pretrained(part: object) -> object:
+    """A config whose parts start from no other weights."""
+    if isinstance(part, (list, tuple)):
+        return [_without_pretrained(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        key: _without_pretrained(value)
+        for key, value in part.items()
+        if not (key == 'init_cfg' and isinstance(value, dict) and value.get('type') == 'Pretrained')
+    }
 
 
 def _content(source: Source) -> dict | None:
     return None if source.checkpoint == RANDOM else load_checkpoint_file(source.checkpoint)
 
 
-def _subject(cfg: Config, model: nn.Module, network: nn.Module, content: dict | None) -> Subject:
-    meta = (content or {}).get('meta') or {}
-    classes = (meta.get('dataset_meta') or {}).get('classes')
-    model.to(_device())
-    model.eval()  # not network.eval(): that of mmpretrain's ViT returns None
-    if isinstance(model, BaseClassifier) and cfg.get('test_dataloader') is not None:
-        pipeline = _dataset(cfg.test_dataloader).pipeline
-        normalise = partial(_preprocess, model.data_preprocessor)
-    else:
-        pipeline = [partial(_read_whole, size_hw=_training_size(cfg))]
-        normalise = partial(_normalise, **_colours(cfg))
-    return Subject(network, pipeline, normalise, None if classes is None else tuple(classes))
+def _ready(network: nn.Module) -> nn.Module:
+    network.to(_device())
+    network.eval()  # that of mmpretrain's ViT returns None
+    return network
 
 
 def _preprocess(preprocessor: nn.Module, batch: Tensor) -> Tensor:
@@ -187,11 +225,17 @@ def _colours(cfg: Config) -> dict:
     )
 
 
-def _training_size(cfg: Config) -> tuple[int, int]:
-    """Height and width of the training crops; 224 where the config does not say."""
-    if cfg.get('train_dataloader') is None:
-        return _DEFAULT_SIZE
-    return training_size(_dataset(cfg.train_dataloader).get('pipeline', [])) or _DEFAULT_SIZE
+def _input_size(cfg: Config) -> tuple[int, int]:
+    """Height and width of the training crops, else of the test crops; 224 where the config has neither."""
+    train, test = (
+        _dataset(cfg[loader]).get('pipeline', []) if cfg.get(loader) else []
+        for loader in ('train_dataloader', 'test_dataloader')
+    )
+    size_hw = training_size(train)
+    if size_hw is None:
+        crops = [step['crop_size'] for step in test if step['type'].endswith('CenterCrop')]
+        size_hw = crops[0] if crops else _DEFAULT_SIZE
+    return (size_hw, size_hw) if isinstance(size_hw, int) else tuple(size_hw)
 
 
 def _dataset(loader: dict) -> dict:
@@ -202,38 +246,38 @@ def _dataset(loader: dict) -> dict:
     return dataset
 
 
-def _from_timm(source: Source, seed: int) -> Subject:
+def _timm_network(source: Source, content: dict | None, seed: int) -> tuple[nn.Module, dict]:
+    """A network of timm, and how it wants its images."""
     library, name = timm(), source.config.removeprefix(_TIMM)
-    if not library.is_model(name):
+    known = library.get_pretrained_cfg(name) if library.is_model(name) else None
+    if known is None:
         raise ValueError(f'timm has no model {name}: timm.list_models() names them')
-    content = _content(source)
     torch.manual_seed(seed)
     if content is None:
         network = library.create_model(name)
     else:
-        weights = content.get('state_dict', content)
-        network = library.create_model(name, num_classes=_num_classes(library, name, weights))
+        weights = content.get('state_dict', content.get('model', content))
+        weights = {key.removeprefix('module.'): value for key, value in weights.items()}
+        network = library.create_model(name, num_classes=_num_classes(known.classifier, weights))
         load_strictly(network, weights, source.checkpoint)
-    data = library.data.resolve_model_data_config(network)
-    transform = library.data.create_transform(**data, is_training=False, normalize=False)
-    network.to(_device())
-    network.eval()
-    mean, std = ([255 * value for value in data[key]] for key in ('mean', 'std'))
-    pipeline = [partial(_read_for_timm, transform=transform)]
-    return Subject(network, pipeline, partial(_normalise, mean=mean, std=std), None)
+    return network, library.data.resolve_model_data_config(network)
 
 
-def _num_classes(library: object, name: str, weights: dict[str, Tensor]) -> int:
+def _num_classes(classifier: str | Sequence[str] | None, weights: dict[str, Tensor]) -> int:
     """Number of classes of a classifier's weights; 0, which is timm's word for none, where they have none."""
-    classifier = library.get_pretrained_cfg(name).classifier
-    classifier = classifier if isinstance(classifier, str) else classifier[0]
-    weight = weights.get(f'{classifier}.weight')
+    first = classifier if isinstance(classifier, str) or not classifier else classifier[0]
+    weight = weights.get(f'{first}.weight')
     return 0 if weight is None else len(weight)
 
 
+def _timm_normalise(data: dict) -> Callable[[Tensor], Tensor]:
+    mean, std = ([255 * value for value in data[key]] for key in ('mean', 'std'))
+    return partial(_normalise, mean=mean, std=std)
+
+
 def _read_for_timm(info: dict, transform: Callable) -> dict:
-    with Image.open(info['img_path']) as image:
-        return dict(inputs=transform(image.convert('RGB')))
+    image_bgr = decode_image(Path(info['img_path']).read_bytes())
+    return dict(inputs=transform(Image.fromarray(image_bgr[..., ::-1])))
 
 
 def _device() -> str:

@@ -239,11 +239,13 @@ def user_message(error: Exception) -> str | None:
     """
     frame = traceback.extract_tb(error.__traceback__)[-1]
     path = Path(frame.filename).resolve()
-    ours = path.is_relative_to(PACKAGE) or path.parent.name == 'tools'
+    ours = path.is_relative_to(PACKAGE) or path.is_relative_to(PACKAGE.parent / 'tools')
     checked = ours or path.parts[-3:-1] == ('mmengine', 'registry')
     raised = (frame.line or '').startswith('raise ')
     misspelt = isinstance(error, TypeError) and 'unexpected keyword argument' in str(error)
-    unopened = isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError))
+    unopened = isinstance(
+        error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
+    )
     if isinstance(error, ModuleNotFoundError) and _NOT_INSTALLED.search(str(error)):
         return (
             f'{error}. Detection and segmentation need the whole stack: make install-test, or the lines of '

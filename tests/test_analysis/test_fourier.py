@@ -64,19 +64,18 @@ def test_amplitudes_are_those_of_a_transform_by_hand(size):
         wave = np.exp(-2j * np.pi * (row * y / size[0] + column * x / size[1]))
         amplitude = abs((feature.numpy() * wave).sum(axis=(2, 3)))
         correction = 0 if np.allclose(wave.imag, 0) else np.log(2) / 2
-        np.testing.assert_allclose(logs[:, index], np.log(amplitude + 1e-6).mean(axis=1) - correction)
+        np.testing.assert_allclose(
+            logs[:, index], np.log(amplitude + 1e-6).mean(axis=1) - correction, rtol=1e-4
+        )
 
 
-def test_channels_that_are_off_are_no_low_frequency():
-    feature = noise(8, 8, maps=2)
-    both = torch.cat([feature, torch.zeros_like(feature)], dim=1)
-    logs = log_amplitude(both)
-    assert logs.isfinite().all()
-    relative_logs = logs - logs[:, :1]
-    dead = log_amplitude(torch.zeros(1, 1, 8, 8))[0]
-    assert dead[-1] == dead[0]
-    own = log_amplitude(feature)
-    np.testing.assert_allclose(relative_logs[:, -1], (own[:, -1] - own[:, 0]) / 2)
+@pytest.mark.parametrize('size', [(8, 8), (7, 7), (6, 9)])
+def test_channels_that_are_off_are_flat(size):
+    own = log_amplitude(noise(*size, maps=2))
+    dead = log_amplitude(torch.zeros(2, 1, *size))
+    np.testing.assert_array_equal(dead, dead[:1, :1].expand_as(dead))
+    both = log_amplitude(torch.cat([noise(*size, maps=2), torch.zeros(2, 1, *size)], dim=1))
+    np.testing.assert_allclose(both, (own + dead) / 2)
 
 
 def test_a_scale_changes_nothing_but_the_level():

@@ -53,6 +53,11 @@ def test_one_image_under_many_masks():
         assert (result[index, :, top : top + 2, left : left + 2] == 9).all()
 
 
+def test_a_grid_finer_than_the_image():
+    with pytest.raises(ValueError, match=r'grid of \(5, 4\) patches is finer than images of \(4, 4\)'):
+        hide_patches(torch.rand(1, 3, 4, 4), torch.zeros(1, 20).bool(), (5, 4), BLACK[:, None, None])
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 9), st.floats(0.1, 8))
 def test_log_odds_of_moderate_logits(seed, classes, scale):

@@ -36,7 +36,7 @@ def shapes(network, sites, image):
     found = {}
     with (
         torch.no_grad(),
-        tapped(network, sites, image.shape[2:], lambda site, feat: found.update({site: feat.shape[1:]})),
+        tapped(network, sites, image.shape, lambda site, feat: found.update({site: feat.shape[1:]})),
     ):
         network(image)
     return [tuple(found[site]) for site in sites]
@@ -119,7 +119,7 @@ def test_sites_come_in_the_order_in_which_they_run():
 )
 def test_named_sites_have_to_be_maps(site, words):
     network, image = Toy(), torch.rand(1, 3, 4, 4)
-    with pytest.raises(ValueError, match=words), tapped(network, [site], (4, 4), lambda *args: None):
+    with pytest.raises(ValueError, match=words), tapped(network, [site], image.shape, lambda *args: None):
         network(image)
     assert not any(module._forward_hooks for module in network.modules())
 
@@ -132,7 +132,7 @@ def test_a_network_without_maps():
 
 @pytest.mark.parametrize('size', [(4, 4), (3, 5), (6, 4)])
 def test_maps_of_all_layouts(size):
-    image = (16 * size[0], 16 * size[1])
+    image = (2, 3, 16 * size[0], 16 * size[1])
     feat = torch.rand(2, 7, *size)
     tokens = feat.flatten(2).transpose(1, 2)
     assert torch.equal(as_map(feat, image), feat)
@@ -150,6 +150,8 @@ def test_maps_of_all_layouts(size):
         'text',
         (),
         torch.rand(2, 10),
+        torch.rand(8, 7, 4, 4),  # of another number of images
+        torch.rand(8, 16, 7),
         torch.rand(2, 7, 4, 5),
         torch.zeros(2, 7, 4, 4, dtype=torch.long),
         torch.rand(2, 7, 2, 4, 4),
@@ -157,10 +159,10 @@ def test_maps_of_all_layouts(size):
     ],
 )
 def test_what_is_no_map(output):
-    assert as_map(output, (64, 64)) is None
+    assert as_map(output, (2, 3, 64, 64)) is None
 
 
 @pytest.mark.parametrize('height, width', [(7, 10), (8, 10), (7, 9)])
 def test_maps_whose_rounding_is_not_that_of_the_image(height, width):
-    assert as_map(torch.rand(1, 5, height, width), (225, 300)) is not None
-    assert as_map(torch.rand(1, 5, height, width), (300, 225)) is None
+    assert as_map(torch.rand(1, 5, height, width), (1, 3, 225, 300)) is not None
+    assert as_map(torch.rand(1, 5, height, width), (1, 3, 300, 225)) is None

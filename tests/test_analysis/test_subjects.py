@@ -1,6 +1,7 @@
 """Networks for an analysis are those of their checkpoints, and see images as in their own tests."""
 
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -71,14 +72,46 @@ def test_the_encoder_of_a_pretraining_however_it_is_stored(kind, photos, tmp_pat
             assert torch.equal(subject.network.state_dict()[name], value)
 
 
-def test_the_encoder_of_a_classifier_sees_its_test_images(photos, tmp_path):
+def test_all_encoders_see_the_same_whole_images(photos, tmp_path):
+    """Of a classifier, a pre-training and timm; their normalisations differ."""
+    pytest.importorskip('timm')
+    pretraining_config = str(write_settings(tmp_path, 'same', pretraining('vit', photos)))
+    sources = (
+        Source('it', *write_classifier(tmp_path, 'resnet', photos)),
+        Source('it', pretraining_config, RANDOM),
+        Source('it', 'timm:resnet10t', RANDOM),
+    )
+    pictures = []
+    for source in sources:
+        subject = load_encoder(source, 0)
+        white = subject.normalise(torch.full((1, 3, 1, 1), 255).byte())
+        low, high = subject.black()[:, None, None], white[0]
+        scaled = (batch_of(subject, photos) - low) / (high - low)
+        pictures.append(torch.nn.functional.adaptive_avg_pool2d(scaled, 8))
+    torch.testing.assert_close(pictures[0], pictures[1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(pictures[0], pictures[2], rtol=0, atol=0.03)  # at a larger size
+
+
+def test_the_encoder_of_a_classifier_is_its_backbone(photos, tmp_path):
     source = Source('it', *write_classifier(tmp_path, 'resnet', photos))
     encoder, classifier = load_encoder(source, 0), load_classifier(source, 0)
-    batch = batch_of(encoder, photos)
-    assert torch.equal(batch, batch_of(classifier, photos))
+    batch = batch_of(classifier, photos)
     with torch.no_grad():
         feature = encoder.network(batch)[-1].mean((2, 3))
         assert torch.equal(classifier.network.head.fc(feature), classifier.network(batch))
+
+
+def test_random_weights_come_from_no_other_checkpoint(photos, tmp_path):
+    config, checkpoint = write_classifier(tmp_path, 'resnet', photos)
+    init_cfg = dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')
+    text = Path(config).read_text().replace("'depth': 18", f"'depth': 18, 'init_cfg': {init_cfg!r}")
+    other = tmp_path / 'pretrained.py'
+    other.write_text(text)
+    assert 'Pretrained' in text
+    for load in (load_classifier, load_encoder):
+        plain, same = (load(Source('it', str(path), RANDOM), 0).network for path in (config, other))
+        weights = same.state_dict()
+        assert all(torch.equal(value, weights[name]) for name, value in plain.state_dict().items())
 
 
 @pytest.mark.parametrize('rgb', [True, False])
@@ -180,7 +213,7 @@ def test_images_of_different_sizes_are_refused(photos, tmp_path):
     cv2.imwrite(str(photos / 'ant' / 'tall.png'), np.zeros((300, 90, 3), np.uint8))
     subject.pipeline.pop(2)  # the crop
     try:
-        with pytest.raises(ValueError, match='different sizes'):
+        with pytest.raises(ValueError, match=r'one size, as a crop does, not torch.uint8 \(3, 70'):
             batch_of(subject, photos)
     finally:
         (photos / 'ant' / 'tall.png').unlink()

@@ -97,10 +97,10 @@ def test_interactions_of_a_pair_are_those_of_pictures_masked_by_hand(networks, p
     asked = {}
     original = interaction.image_interactions
 
-    def record(score, plan, seed, image, batch_size, pair_done):
+    def record(score, plan, seed, image, batch_size):
         kept = torch.rand(5, 16, generator=torch.Generator().manual_seed(image)) > 0.5
         asked[image] = kept, score(kept)
-        return original(score, plan, seed, image, batch_size, pair_done)
+        return original(score, plan, seed, image, batch_size)
 
     monkeypatch.setattr(interaction, 'image_interactions', record)
     run(interaction, tmp_path, photos, networks['vit'], options=['--count', '18'])
@@ -160,31 +160,37 @@ def numbers(model):
 
 @pytest.mark.parametrize('module', OPTIONS, ids=NAMES)
 def test_a_stop_changes_nothing_and_costs_one_network(module, networks, photos, tmp_path, monkeypatch):
+    first, second = networks.values()
     whole = run(module, tmp_path / 'whole', photos, *networks.values())
     assert run(module, tmp_path / 'again', photos, *networks.values())['models'] == whole['models']
     assert rows(tmp_path / 'again') == rows(tmp_path / 'whole')
 
-    second = (networks['vit'][0], str(tmp_path / 'late.pth'))
-    with pytest.raises(FileNotFoundError):
-        run(module, tmp_path / 'resumed', photos, networks['resnet'], second)
-    assert not (tmp_path / 'resumed' / 'result.json').exists()
-    shutil.copy(networks['vit'][1], second[1])
     measured, measure = [], module.measure
 
-    def record(source, *args):
+    def stopped(source, **kwargs):
+        if source.checkpoint == second[1]:
+            raise KeyboardInterrupt
+        return measure(source, **kwargs)
+
+    monkeypatch.setattr(module, 'measure', stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(module, tmp_path / 'resumed', photos, first, second)
+    assert not (tmp_path / 'resumed' / 'result.json').exists()
+
+    def record(source, **kwargs):
         measured.append(source.checkpoint)
-        return measure(source, *args)
+        return measure(source, **kwargs)
 
     monkeypatch.setattr(module, 'measure', record)
-    resumed = run(module, tmp_path / 'resumed', photos, networks['resnet'], second)
+    resumed = run(module, tmp_path / 'resumed', photos, first, second)
     assert measured == [second[1]]
     assert [*map(numbers, resumed['models'])] == [*map(numbers, whole['models'])]
 
 
 @pytest.mark.parametrize('module', OPTIONS, ids=NAMES)
-def test_numbers_do_not_depend_on_batches_workers_and_company(module, networks, photos, tmp_path):
+def test_numbers_do_not_depend_on_batches_and_company(module, networks, photos, tmp_path):
     both = run(module, tmp_path / 'both', photos, *networks.values())['models']
-    options = ['--batch-size', '5', '--workers', '1']
+    options = ['--batch-size', '5']
     alone = run(module, tmp_path / 'alone', photos, networks['vit'], options=options)['models']
     compared = 0
     for key, value in numbers(alone[0]).items():
@@ -250,6 +256,14 @@ WRONG = [
     (interaction, [], ['--count', '9', '--grid', '1'], 'at least 3 patches'),
     (interaction, [], ['--count', '9', '--radius', '-1'], 'radius must be at least 1'),
     (interaction, [], ['--count', '9', '--orders', '2'], 'shares in 0..1'),
+    (interaction, [], ['--count', '9', '--grid', '-3'], 'at least 3 patches'),
+    (
+        interaction,
+        [],
+        ['--count', '9', '--grid', '65', '--radius', '1'],
+        'finer than images of (64, 64) pixels',
+    ),
+    (fourier, [], ['--count', '9', '--sites', 'layer1', 'layer1'], '--sites must differ'),
     (fourier, [], ['--count', '9', '--sites', 'layer9'], 'no site layer9; it is made of conv1'),
     (fourier, [], ['--count', '9', '--sites', 'bn1', 'bn1.0'], 'no site bn1.0'),
 ]
@@ -289,8 +303,78 @@ def test_a_network_without_a_classifier_or_with_another(networks, photos, root, 
     assert 'calls its classes ant, bee, cow, --images calls them n0, n1, n2: taken' in capsys.readouterr().out
 
 
+def test_what_cannot_be_read_or_written_is_said_before_anything_is_measured(
+    networks, photos, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(occlusion, 'measure', lambda *args, **kwargs: pytest.fail('measured'))
+    (tmp_path / 'file').touch()
+    good = networks['resnet']
+    for pairs, out, said in (
+        ([good, (good[0], 'nowhere.pth')], 'out', 'there is no checkpoint at nowhere.pth'),
+        ([good, ('nowhere.py', good[1])], 'out', 'there is no config file nowhere.py'),
+        ([good], 'file', 'file'),
+    ):
+        with pytest.raises(SystemExit) as end:
+            run_tool(lambda pairs=pairs, out=out: run(occlusion, tmp_path / out, photos, *pairs))
+        message = capsys.readouterr().err
+        assert end.value.code == 1 and said in message and 'Traceback' not in message
+
+
+def test_networks_are_runs_of_one_kind_only_if_they_are_called_so(networks, photos, tmp_path):
+    config, checkpoint = networks['resnet']
+    copies = []
+    for name in ('one', 'two'):
+        (tmp_path / name / 'run').mkdir(parents=True)
+        copies.append((config, str(shutil.copy(checkpoint, tmp_path / name / 'run' / 'epoch_1.pth'))))
+    few = ['--count', '4']
+    result = run(occlusion, tmp_path / 'out', photos, *copies, options=few)
+    assert [model['name'] for model in result['models']] == [' '.join(pair) for pair in copies]
+    names = [*few, '--names', '[/red] $\\x$', '[/red] $\\x$', '_hidden']
+    result = run(occlusion, tmp_path / 'out', photos, *copies, networks['vit'], options=names)
+    assert [model['name'] for model in result['models']] == names[3:]
+
+
+@pytest.mark.parametrize('module', OPTIONS, ids=NAMES)
+def test_a_network_that_gives_no_numbers_is_refused(module, networks, photos, tmp_path, capsys):
+    config, checkpoint = networks['resnet']
+    content = torch.load(checkpoint, weights_only=True)
+    content['state_dict']['backbone.layer3.0.conv1.weight'][:] = float('nan')
+    torch.save(content, tmp_path / 'nan.pth')
+    with pytest.raises(SystemExit):
+        run_tool(lambda: run(module, tmp_path / 'out', photos, (config, str(tmp_path / 'nan.pth'))))
+    assert 'not finite' in capsys.readouterr().err
+    assert not list((tmp_path / 'out' / 'models').iterdir())
+
+
+@pytest.mark.parametrize('module', OPTIONS, ids=NAMES)
+def test_an_unreadable_image_is_named(module, networks, photos, tmp_path, capsys):
+    damaged = shutil.copytree(photos, tmp_path / 'photos')
+    (damaged / 'bee' / '1.png').write_bytes(b'no picture')
+    options = ['--count', '18']
+    with pytest.raises(SystemExit):
+        run_tool(lambda: run(module, tmp_path / 'out', damaged, networks['vit'], options=options))
+    assert str(damaged / 'bee' / '1.png') in capsys.readouterr().err
+
+
+def test_a_kept_result_that_is_none_is_named(networks, photos, tmp_path, capsys):
+    run(occlusion, tmp_path, photos, networks['vit'])
+    (kept,) = (tmp_path / 'models').iterdir()
+    for content in ('{"mean": ', '[]', '{}'):
+        kept.write_text(content)
+        with pytest.raises(SystemExit):
+            run_tool(lambda: run(occlusion, tmp_path, photos, networks['vit']))
+        assert f'{kept} ' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('module, key', [(interaction, 'J_low'), (fourier, 'variance_error')])
+def test_one_image_has_no_interval(module, key, networks, photos, tmp_path):
+    result = run(module, tmp_path, photos, networks['vit'], options=['--count', '1'])
+    assert result['models'][0][key] is None
+    assert all(row[key] == '' for row in rows(tmp_path))
+
+
 def test_ctrl_c_says_how_to_go_on(networks, photos, tmp_path, monkeypatch, capsys):
-    def interrupted(*args):
+    def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(occlusion, 'measure', interrupted)

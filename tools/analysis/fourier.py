@@ -4,18 +4,27 @@ python tools/analysis/fourier.py CONFIG CHECKPOINT [CONFIG CHECKPOINT ...] --ima
 """
 
 import argparse
+from functools import partial
 
-from rich.progress import track
 from torch import Tensor
 
-from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, make_parser, parse
+from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, make_parser, parse, progress
 from a2mim_mm.analysis.figures import draw_fourier
 from a2mim_mm.analysis.fourier import MapStatistics, diagonal, map_statistics
 from a2mim_mm.analysis.photos import Photos, choose_photos
-from a2mim_mm.analysis.report import write_report
 from a2mim_mm.analysis.sites import find_sites
 from a2mim_mm.analysis.subjects import Source, load_encoder
 from a2mim_mm.engine.cli import run_tool
+
+COLUMNS = dict(
+    site='sites',
+    depth='depth',
+    shape='shapes',
+    log_amplitude='log_amplitude',
+    log_amplitude_error='log_amplitude_error',
+    variance='variance',
+    variance_error='variance_error',
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -24,29 +33,34 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--sites',
         nargs='+',
-        help='sub-modules of the backbone whose outputs are analysed, in order (default: all blocks)',
+        help='sub-modules whose outputs are analysed, of all networks (default: all blocks of each)',
     )
-    return parse(parser, argv)
+    args = parse(parser, argv)
+    if args.sites and len({*args.sites}) < len(args.sites):
+        parser.error(f'--sites must differ, got {" ".join(args.sites)}')
+    return args
 
 
 def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:
     """Log amplitude of the highest frequency, and variance, at each site; mean and standard error."""
     subject = load_encoder(source, args.seed)
     sites = args.sites or find_sites(subject.network, next(photos.batches(subject, batch_size=1)))
-    batches = photos.batches(subject, args.batch_size, args.workers)
-    batches = track(batches, description=source.name, total=-(-len(photos) // args.batch_size))
+    print(f'{source.name}: {len(sites)} sites, {sites[0]} to {sites[-1]}')
+    batches = photos.batches(subject, args.batch_size)
+    batches = progress(batches, source.name, total=-(-len(photos) // args.batch_size))
     statistics = list(map_statistics(subject.network, sites, batches).values())
     highest = [site.relative_bf[:, -1] for site in statistics]
     variance = [site.variance_b for site in statistics]
+    several = len(photos) > 1
     return dict(
         images=len(photos),
         sites=sites,
         depth=[index / max(1, len(sites) - 1) for index in range(len(sites))],
         shapes=[site.shape for site in statistics],
         log_amplitude=[mean(value_b) for value_b in highest],
-        log_amplitude_error=[standard_error(value_b) for value_b in highest],
+        log_amplitude_error=[standard_error(value_b) for value_b in highest] if several else None,
         variance=[mean(value_b) for value_b in variance],
-        variance_error=[standard_error(value_b) for value_b in variance],
+        variance_error=[standard_error(value_b) for value_b in variance] if several else None,
         spectrum=[spectrum(site) for site in statistics],
     )
 
@@ -62,9 +76,9 @@ def mean(value_b: Tensor) -> float:
     return value_b.mean().item()
 
 
-def standard_error(value_b: Tensor) -> float | None:
-    """Standard error of the mean over images; None of a single one."""
-    return value_b.std().item() / len(value_b) ** 0.5 if len(value_b) > 1 else None
+def standard_error(value_b: Tensor) -> float:
+    """Standard error of the mean over images."""
+    return value_b.std().item() / len(value_b) ** 0.5
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -72,21 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     photos = choose_photos(args.images, args.count, args.seed, labelled=False)
     settings = dict(analysis='fourier', images=photos.digest, sites=args.sites, seed=args.seed)
-    models = analyse(args, settings, lambda source: measure(source, photos, args))
-    columns = ('log_amplitude', 'log_amplitude_error', 'variance', 'variance_error')
-    rows = [
-        dict(
-            name=model['name'],
-            checkpoint=model['checkpoint'],
-            site=site,
-            depth=model['depth'][index],
-            shape='x'.join(map(str, model['shapes'][index])),
-            **{column: model[column][index] for column in columns},
-        )
-        for model in models
-        for index, site in enumerate(model['sites'])
-    ]
-    write_report(args.out, args.command, settings, models, rows)
+    models = analyse(args, settings, partial(measure, photos=photos, args=args), COLUMNS)
     draw_fourier(models, args.out / 'fourier.png')
     print(f'drawn: {args.out / "fourier.png"}')
 

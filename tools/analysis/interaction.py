@@ -5,13 +5,13 @@ python tools/analysis/interaction.py CONFIG CHECKPOINT [CONFIG CHECKPOINT ...] -
 
 import argparse
 import dataclasses
+from functools import partial
 
 import numpy as np
 import torch
-from rich.progress import Progress
 from torch import Tensor
 
-from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, make_parser, parse
+from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, make_parser, parse, progress
 from a2mim_mm.analysis.figures import draw_interaction
 from a2mim_mm.analysis.interaction import (
     ORDER_RATIOS,
@@ -23,9 +23,18 @@ from a2mim_mm.analysis.interaction import (
 )
 from a2mim_mm.analysis.patches import FILLS, fill_colour, hide_patches, log_odds
 from a2mim_mm.analysis.photos import Photos, choose_photos
-from a2mim_mm.analysis.report import write_report
 from a2mim_mm.analysis.subjects import Source, Subject, load_classifier
 from a2mim_mm.engine.cli import run_tool
+
+COLUMNS = dict(
+    order='orders',
+    order_share='order_shares',
+    J='J',
+    J_low='J_low',
+    J_high='J_high',
+    strength='strength',
+    noise='noise',
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -80,25 +89,21 @@ def measure(source: Source, photos: Photos, plan: Plan, args: argparse.Namespace
     subject = load_classifier(source, args.seed)
     photos.check(subject)
     found = []
-    with Progress() as progress:
-        task = progress.add_task(source.name, total=plan.num_images * plan.num_pairs)
-        for image, img_13hw in enumerate(photos.batches(subject, batch_size=1)):
-            score = score_of(subject, img_13hw, photos.labels[image].item(), plan, args.fill)
-            found.append(
-                image_interactions(
-                    score, plan, args.seed, image, args.batch_size, lambda: progress.advance(task)
-                )
-            )
+    images = enumerate(photos.batches(subject, batch_size=1))
+    for image, img_13hw in progress(images, source.name, total=len(photos)):
+        score = score_of(subject, img_13hw, photos.labels[image].item(), plan, args.fill)
+        found.append(image_interactions(score, plan, args.seed, image, args.batch_size))
     strength_xo = np.stack([interactions.strength_o for interactions in found])
     relative = relative_strength(strength_xo, args.seed)
+    several = len(found) > 1  # one image tells nothing of others
     return dict(
         images=len(photos),
         orders=plan.orders,
         order_shares=[order / (args.grid**2 - 2) for order in plan.orders],
         contexts=plan.contexts,
         J=relative.mean.tolist(),
-        J_low=relative.low.tolist(),
-        J_high=relative.high.tolist(),
+        J_low=relative.low.tolist() if several else None,
+        J_high=relative.high.tolist() if several else None,
         strength=strength_xo.mean(axis=0).tolist(),
         noise=np.mean([interactions.noise_o for interactions in found], axis=0).tolist(),
         strength_of_images=strength_xo.tolist(),
@@ -121,20 +126,7 @@ def main(argv: list[str] | None = None) -> None:
         fill=args.fill,
         seed=args.seed,
     )
-    models = analyse(args, settings, lambda source: measure(source, photos, plan, args))
-    columns = ('J', 'J_low', 'J_high', 'strength', 'noise')
-    rows = [
-        dict(
-            name=model['name'],
-            checkpoint=model['checkpoint'],
-            order=order,
-            order_share=model['order_shares'][index],
-            **{column: model[column][index] for column in columns},
-        )
-        for model in models
-        for index, order in enumerate(model['orders'])
-    ]
-    write_report(args.out, args.command, settings, models, rows)
+    models = analyse(args, settings, partial(measure, photos=photos, plan=plan, args=args), COLUMNS)
     draw_interaction(models, args.out / 'interaction.png')
     print(f'drawn: {args.out / "interaction.png"}')
 

@@ -4,11 +4,12 @@ python tools/analysis/occlusion.py CONFIG CHECKPOINT [CONFIG CHECKPOINT ...] --i
 """
 
 import argparse
+from functools import partial
 
 import torch
-from rich.progress import track
+from torch import Tensor
 
-from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, make_parser, parse
+from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, make_parser, parse, progress
 from a2mim_mm.analysis.figures import draw_occlusion
 from a2mim_mm.analysis.occlusion import (
     ORDERS,
@@ -19,12 +20,12 @@ from a2mim_mm.analysis.occlusion import (
 )
 from a2mim_mm.analysis.patches import FILLS, fill_colour
 from a2mim_mm.analysis.photos import Photos, choose_photos
-from a2mim_mm.analysis.report import write_report
-from a2mim_mm.analysis.subjects import Source, load_classifier
+from a2mim_mm.analysis.subjects import Source, Subject, load_classifier
 from a2mim_mm.engine.cli import run_tool
 from a2mim_mm.models.masking import mask_grid
 
 RATIOS = tuple(tenth / 10 for tenth in range(10))
+COLUMNS = dict(ratio='ratios', dropped='dropped', top1_mean='mean', top1_std='std')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -46,45 +47,45 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def rankings(subject, img_b3hw, labels_b, images, grid, colour, args) -> list[torch.Tensor]:
-    """The rankings (b, n) of a batch, one for each repeat; saliency leaves nothing to repeat."""
+def correct_of_batch(
+    subject: Subject, img_b3hw: Tensor, labels_b: Tensor, images: range, args: argparse.Namespace
+) -> Tensor:
+    """Whether each image is classified rightly, bool (repeats, ratios, b); ``images`` are their numbers."""
+    grid = mask_grid(tuple(img_b3hw.shape[2:]), args.patch_size)
+    num_patches = grid[0] * grid[1]
+    counts = drop_counts(args.ratios, num_patches)
+    colour = fill_colour(args.fill, img_b3hw, subject.black())
     if args.order == 'random':
-        num_patches = grid[0] * grid[1]
-        drawn = [random_ranking(args.seed, repeat, images, num_patches) for repeat in range(args.repeats)]
-        return [ranking_bn.to(img_b3hw.device) for ranking_bn in drawn]
-    ranking_bn = salient_ranking(subject.network, img_b3hw, labels_b, grid, colour)
-    return [ranking_bn if args.order == 'salient' else ranking_bn.shape[1] - 1 - ranking_bn]
+        rankings = [random_ranking(args.seed, repeat, images, num_patches) for repeat in range(args.repeats)]
+    else:
+        ranking_bn = salient_ranking(subject.network, img_b3hw, labels_b, grid, colour)
+        rankings = [ranking_bn if args.order == 'salient' else num_patches - 1 - ranking_bn]
+    correct = [
+        correct_when_occluded(
+            subject.network, img_b3hw, labels_b, ranking_bn.to(img_b3hw.device), counts, grid, colour
+        )
+        for ranking_bn in rankings
+    ]
+    return torch.stack(correct)
 
 
 def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:
     """Top-1 in percent for each repeat and ratio."""
     subject = load_classifier(source, args.seed)
     photos.check(subject)
-    black, correct, done = subject.black(), [], 0
-    batches = photos.batches(subject, args.batch_size, args.workers)
-    for img_b3hw in track(batches, description=source.name, total=-(-len(photos) // args.batch_size)):
-        images = range(done, done + len(img_b3hw))
-        done = images.stop
+    correct, images = [], range(0)
+    batches = photos.batches(subject, args.batch_size)
+    for img_b3hw in progress(batches, source.name, total=-(-len(photos) // args.batch_size)):
+        images = range(images.stop, images.stop + len(img_b3hw))
         labels_b = photos.labels[images.start : images.stop].to(img_b3hw.device)
-        grid = mask_grid(tuple(img_b3hw.shape[2:]), args.patch_size)
-        counts = drop_counts(args.ratios, grid[0] * grid[1])
-        colour = fill_colour(args.fill, img_b3hw, black)
-        correct.append(
-            torch.stack(
-                [
-                    correct_when_occluded(
-                        subject.network, img_b3hw, labels_b, ranking_bn, counts, grid, colour
-                    )
-                    for ranking_bn in rankings(subject, img_b3hw, labels_b, images, grid, colour, args)
-                ]
-            )
-        )
+        correct.append(correct_of_batch(subject, img_b3hw, labels_b, images, args))
     top1 = 100 * torch.cat(correct, dim=2).double().mean(dim=2)
+    grid = mask_grid(tuple(img_b3hw.shape[2:]), args.patch_size)
     return dict(
         images=len(photos),
         grid=grid,
         ratios=list(args.ratios),
-        dropped=counts,
+        dropped=drop_counts(args.ratios, grid[0] * grid[1]),
         top1=top1.tolist(),
         mean=top1.mean(dim=0).tolist(),
         std=top1.std(dim=0).tolist() if len(top1) > 1 else None,
@@ -106,20 +107,7 @@ def main(argv: list[str] | None = None) -> None:
         repeats=args.repeats if args.order == 'random' else 1,
         seed=args.seed,
     )
-    models = analyse(args, settings, lambda source: measure(source, photos, args))
-    rows = [
-        dict(
-            name=model['name'],
-            checkpoint=model['checkpoint'],
-            ratio=ratio,
-            dropped=model['dropped'][index],
-            top1_mean=model['mean'][index],
-            top1_std=model['std'] and model['std'][index],
-        )
-        for model in models
-        for index, ratio in enumerate(model['ratios'])
-    ]
-    write_report(args.out, args.command, settings, models, rows)
+    models = analyse(args, settings, partial(measure, photos=photos, args=args), COLUMNS)
     draw_occlusion(models, args.out / 'occlusion.png')
     print(f'drawn: {args.out / "occlusion.png"}')
 

@@ -61,6 +61,13 @@ compare() {
         --images "${photos[@]}" --count 10 --out "$OUT/$1/reconstructions.png"
     "$PYTHON" tools/analysis/occlusion.py "${networks[@]}" --names "${names[@]}" --images $PHOTOS \
         --patch-size 8 --out "$OUT/$1/occlusion"
+    networks=() names=()
+    for start in scratch simmim a2mim; do
+        for seed in "${@:3:2}"; do # two at most, for time
+            networks+=("$finetune" "$(last "$1/finetune_${start}_$seed")")
+            names+=("$start")
+        done
+    done
     "$PYTHON" tools/analysis/interaction.py "${networks[@]}" --names "${names[@]}" --images $PHOTOS \
         --grid 8 --count 25 --pairs 8 --budget "$2" --out "$OUT/$1/interaction"
 }
@@ -73,7 +80,7 @@ for backbone in "$@"; do
             ;;
         vit-tiny)
             train vit-tiny 45 0
-            compare vit-tiny 100000 0
+            compare vit-tiny 30000 0
             ;;
         *) echo "no experiment with $backbone" >&2 && exit 2 ;;
     esac
