@@ -111,22 +111,10 @@ def reconstruct(
     return {title: picture.cpu() for title, picture in pictures.items()}
 
 
-def compare(
-    pictures: dict[str, Tensor], names: list[str], others: list[str], img_b3hw: Tensor, mask_bhw: Tensor
-) -> dict[str, Tensor]:
-    """Columns of a comparison: the image, what the first model sees of it, and what each makes of it.
-
-    Raises:
-        ValueError: If a checkpoint tells no A2MIM model, or its mask grid is another one.
-    """
-    composites = [pictures['composite']]
-    for path in others:
-        composites.append(reconstruct(load_model(path), img_b3hw, mask_bhw)['composite'])
-    for name, composite in zip(names, composites, strict=True):
-        error = (composite - img_b3hw).abs().sum() / img_b3hw.numel() / mask_bhw.mean()
-        print(f'{name}: off by {255 * error:.2f} of 255 on hidden pixels, on average')
-    named = dict(zip(names, composites, strict=True))
-    return dict(original=pictures['original'], masked=pictures['masked']) | named
+def compare(names: list[str], composites: list[Tensor], img_b3hw: Tensor, mask_bhw: Tensor) -> str:
+    """How far each model is from the hidden pixels, on average, in grey levels."""
+    errors = [(composite - img_b3hw).abs().mean() / mask_bhw.mean() for composite in composites]
+    return ', '.join(f'{name} {255 * error:.2f}' for name, error in zip(names, errors, strict=True))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -149,8 +137,12 @@ def main(argv: list[str] | None = None) -> None:
             f'without the token the prediction changes by {diff.mean():.2f} of 255, {diff.max():.0f} at most'
         )
     if args.compare:
-        pictures = compare(pictures, args.names, args.compare, img_b3hw, mask_bhw)
-        caption = f'{mask_bhw.mean():.1%} hidden; visible pixels are the original ones'
+        others = [reconstruct(load_model(path), img_b3hw, mask_bhw) for path in args.compare]
+        composites = [columns['composite'] for columns in (pictures, *others)]
+        caption = f'off by {compare(args.names, composites, img_b3hw, mask_bhw)} of 255, where hidden'
+        pictures = dict(original=pictures['original'], masked=pictures['masked'])
+        pictures |= zip(args.names, composites, strict=True)
+        print(caption)
     write_png(args.out, draw_grid(pictures, caption=caption, max_rows=args.count))
     for path in paths:
         print(path)

@@ -12,12 +12,11 @@ from rich.markup import escape
 from rich.progress import track
 
 from a2mim_mm.engine import install_safe_loader
-from a2mim_mm.engine.cli import checkpoint_name
 
 from .report import describe, place_of, recall, write_report
 from .subjects import RANDOM, Source
 
-AFTER_INTERRUPT = 'the same command measures the networks that are missing'
+AFTER_INTERRUPT = 'the same command goes on with the network that was being measured, from its beginning'
 
 Item = TypeVar('Item')
 
@@ -44,7 +43,7 @@ def make_parser(tool: str, description: str, count: int | None) -> argparse.Argu
         '--names',
         nargs='+',
         help='what the networks are called, one for each pair; those of one name are drawn as one curve '
-        '(default: folder and name of the checkpoint)',
+        '(default: the end of the path of each checkpoint)',
     )
     usual = 'all' if count is None else count
     parser.add_argument(
@@ -64,6 +63,9 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.N
     configs, checkpoints = args.networks[0::2], args.networks[1::2]
     if len(configs) != len(checkpoints):
         parser.error(f'networks are pairs of a config and a checkpoint, got {len(args.networks)} words')
+    swapped = [config for config in configs if Path(config).suffix in ('.pth', '.pt', '.safetensors')]
+    if swapped:
+        parser.error(f'{swapped[0]} is a checkpoint: a pair is the config first, then its checkpoint')
     names = args.names or default_names(configs, checkpoints)
     if len(names) != len(configs):
         parser.error(f'--names: {len(names)} names for {len(configs)} networks')
@@ -78,13 +80,20 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.N
 
 
 def default_names(configs: list[str], checkpoints: list[str]) -> list[str]:
-    """Short names of networks; longer ones where two would be called the same, which would make them runs."""
-    pairs = list(zip(configs, checkpoints, strict=True))
-    names = [
-        f'{config} {RANDOM}' if checkpoint == RANDOM else checkpoint_name(checkpoint)
-        for config, checkpoint in pairs
+    """The last parts of the paths of checkpoints, as many as tell them apart: networks of one name are runs.
+
+    Raises:
+        ValueError: If a network is there twice.
+    """
+    paths = [
+        Path(config.replace(':', '/'), RANDOM) if checkpoint == RANDOM else Path(checkpoint)
+        for config, checkpoint in zip(configs, checkpoints, strict=True)
     ]
-    return names if len({*names}) == len(names) else [' '.join(pair) for pair in pairs]
+    for length in range(2, 1 + max(2, *(len(path.parts) for path in paths))):
+        names = ['/'.join(path.with_suffix('').parts[-length:]) for path in paths]
+        if len({*names}) == len(names):
+            return names
+    raise ValueError('a network is named twice: say by --names which are runs of one kind')
 
 
 def analyse(

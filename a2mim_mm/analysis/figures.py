@@ -15,6 +15,7 @@ import numpy as np
 
 Curve = tuple[Sequence[float], Sequence[float], Sequence[float]]  # mean, low, high
 _MARKERS = 'oDs^vP*X'
+_LETTERS_PER_INCH = 14  # of the legend
 
 
 def group(models: Sequence[dict]) -> dict[str, list[dict]]:
@@ -48,36 +49,39 @@ def curve_of(runs: Sequence[dict], key: str, own_band: Callable[[dict], tuple | 
 
 def draw_occlusion(models: Sequence[dict], path: Path) -> None:
     """Top-1 against the occlusion ratio (Figure 1 a-d)."""
-    figure, axes = plt.subplots(figsize=(5, 4), layout='constrained')
+    figure, axes = plt.subplots(figsize=(5, 4.6), layout='constrained')
+    labels = _labels(models, 'standard deviation over masks')
     for index, (name, runs) in enumerate(group(models).items()):
         curve = curve_of(runs, 'mean', lambda run: _around(run['mean'], run['std']))
-        _draw_curve(axes, runs[0]['ratios'], curve, _label(name, runs), index)
+        _draw_curve(axes, runs[0]['ratios'], curve, labels[name], index)
     axes.set(xlabel='occlusion ratio', ylabel='top-1 accuracy (%)', ylim=(0, None))
-    _finish(figure, axes, path, models, 'standard deviation over masks')
+    _finish(figure, axes, path)
 
 
 def draw_interaction(models: Sequence[dict], path: Path) -> None:
     """J^(m) against the order (Figure 1 e-h)."""
-    figure, axes = plt.subplots(figsize=(5, 4), layout='constrained')
+    figure, axes = plt.subplots(figsize=(5, 4.6), layout='constrained')
+    labels = _labels(models, '95 % interval over images')
     for index, (name, runs) in enumerate(group(models).items()):
         curve = curve_of(runs, 'J', lambda run: run['J_low'] and (run['J_low'], run['J_high']))
-        _draw_curve(axes, runs[0]['order_shares'], curve, _label(name, runs), index)
+        _draw_curve(axes, runs[0]['order_shares'], curve, labels[name], index)
     axes.set(xlabel='order m / (n - 2)', ylabel='interaction strength $J^{(m)}$', ylim=(0, None))
-    _finish(figure, axes, path, models, '95 % interval, over images')
+    _finish(figure, axes, path)
 
 
 def draw_fourier(models: Sequence[dict], path: Path) -> None:
     """High frequencies and variance against depth (Figure 3 a and b); blue columns: the map shrinks."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), layout='constrained')
+    labels = _labels(models, '95 % interval over images')
     for axes, key in ((left, 'log_amplitude'), (right, 'variance')):
         for index, (name, runs) in enumerate(group(models).items()):
             curve = curve_of(runs, key, lambda run, key=key: _around(run[key], run[f'{key}_error'], 1.96))
-            _draw_curve(axes, runs[0]['depth'], curve, _label(name, runs), index)
+            _draw_curve(axes, runs[0]['depth'], curve, labels[name], index)
         for low, high in _shrinking(models):
             axes.axvspan(low, high, color='tab:blue', alpha=0.12, linewidth=0)
     left.set(xlabel='normalised depth', ylabel=r'$\Delta$ log amplitude at $\pi$')
     right.set(xlabel='normalised depth', ylabel='feature map variance', yscale='log')
-    _finish(figure, left, path, models, '95 % interval, over images')
+    _finish(figure, left, path)
 
 
 def _around(mean: Sequence[float], spread: Sequence[float] | None, times: float = 1) -> tuple | None:
@@ -87,7 +91,7 @@ def _around(mean: Sequence[float], spread: Sequence[float] | None, times: float 
 
 
 def _shrinking(models: Sequence[dict]) -> list[tuple[float, float]]:
-    """Where, between two depths, maps get smaller, if they do so at the same depths in all networks."""
+    """Where, between two depths, maps get smaller: if at the same depths in all networks, and not at all."""
     spans = [
         [
             (before, after)
@@ -98,14 +102,19 @@ def _shrinking(models: Sequence[dict]) -> list[tuple[float, float]]:
         ]
         for model in models
     ]
-    return spans[0] if all(other == spans[0] for other in spans) else []
+    alike = all(other == spans[0] for other in spans)
+    return spans[0] if alike and len(spans[0]) < len(models[0]['depth']) - 1 else []
 
 
-def _label(name: str, runs: Sequence[dict]) -> str:
-    """What the legend says: matplotlib reads $ as mathematics, and leaves out what begins with _."""
-    name = name.replace('$', r'\$')
-    name = f' {name}' if name.startswith('_') else name
-    return name if len(runs) == 1 else f'{name} ({len(runs)} runs)'
+def _labels(models: Sequence[dict], own_band: str) -> dict[str, str]:
+    """What the legend says of each name: how many runs, and what the band is."""
+    labels = {}
+    for name, runs in group(models).items():
+        # matplotlib reads $ as mathematics, and leaves out what begins with _.
+        shown = f' {name}'.replace('$', r'\$') if name.startswith('_') else name.replace('$', r'\$')
+        band = own_band if len(runs) == 1 else f'{len(runs)} runs, standard deviation over runs'
+        labels[name] = f'{shown} ({band})'
+    return labels
 
 
 def _draw_curve(axes: plt.Axes, x: Sequence[float], curve: Curve, label: str, index: int) -> None:
@@ -114,11 +123,10 @@ def _draw_curve(axes: plt.Axes, x: Sequence[float], curve: Curve, label: str, in
     axes.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
 
 
-def _finish(figure: plt.Figure, axes: plt.Axes, path: Path, models: Sequence[dict], own_band: str) -> None:
-    several = {len(runs) > 1 for runs in group(models).values()}
-    bands = {False: own_band, True: 'standard deviation over runs'}
-    title = 'bands: ' + ' or '.join(bands[kind] for kind in sorted(several))
-    axes.legend(fontsize='small', title=title, title_fontsize='x-small')
+def _finish(figure: plt.Figure, axes: plt.Axes, path: Path) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    columns = int(_LETTERS_PER_INCH * figure.get_figwidth()) // (6 + max(map(len, labels)))
+    figure.legend(handles, labels, loc='outside lower center', fontsize='small', ncols=max(1, columns))
     draft = path.with_name(f'.{path.name}.part')
     figure.savefig(draft, dpi=110, format='png')
     plt.close(figure)

@@ -114,7 +114,7 @@ def make_plan(
         if contexts < 2:
             raise ValueError(
                 f'a budget of {budget:,} forward passes is too small: {with_contexts(2)}, with 2 contexts. '
-                'Take fewer images or pairs'
+                'Take fewer images or pairs, or a larger budget'
             )
     return with_contexts(contexts)
 

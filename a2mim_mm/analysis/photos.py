@@ -97,6 +97,8 @@ def choose_photos(folder: str, count: int | None, seed: int, labelled: bool) -> 
         FileNotFoundError: If the folder does not exist or holds no image.
         ValueError: If an image lies in no folder of a class.
     """
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f'--images: there is no folder {folder}')
     dataset = (LabelledImages if labelled else UnlabelledImages)(folder)
     drawn = np.random.default_rng(seed).permutation(len(dataset))[:count]
     indices = sorted(drawn.tolist())

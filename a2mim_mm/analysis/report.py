@@ -92,6 +92,7 @@ def recall(path: Path, source: Source, measure: Callable[[Source], dict]) -> dic
     if path.exists():
         print(f'{source.name}: measured before, {path}')
     else:
+        print(f'{source.name}: {source.config} {source.checkpoint}', flush=True)
         write_json(path, measure(source))
     try:
         result = json.loads(path.read_text())

@@ -80,12 +80,13 @@ class Subject:
         return self.normalise(torch.zeros(1, 3, 1, 1, dtype=torch.uint8))[0, :, 0, 0]
 
 
-def load_classifier(source: Source, seed: int) -> Subject:
+def load_classifier(source: Source, seed: int, num_classes: int) -> Subject:
     """A whole network, with its classifier.
 
     Args:
         source: Where it comes from.
         seed: Seed of random weights.
+        num_classes: Number of classes of a random network of timm; others say it themselves.
 
     Raises:
         ValueError: If the config or the checkpoint cannot be read, there is no classifier, or the checkpoint
@@ -93,14 +94,17 @@ def load_classifier(source: Source, seed: int) -> Subject:
     """
     content = _content(source)
     if source.config.startswith(_TIMM):
-        network, data = _timm_network(source, content, seed)
+        network, data = _timm_network(source, content, seed, num_classes)
         transform = timm().data.create_transform(**data, is_training=False, normalize=False)
         pipeline = [partial(_read_for_timm, transform=transform)]
         return Subject(_ready(network), pipeline, _timm_normalise(data), None)
     cfg = _config(source, ('model', 'test_dataloader'))
     model = _initialised(build_model, cfg, source, seed)
     if not isinstance(model, BaseClassifier):
-        raise ValueError(f'config {source.config} builds a {type(model).__name__}, which is no classifier')
+        raise ValueError(
+            f'config {source.config} builds {type(model).__name__}, which is no classifier: fine-tune it, '
+            'and take the config and the checkpoint of that'
+        )
     if content is not None:
         load_strictly(model, content.get('state_dict', content), source.checkpoint)
     classes = (((content or {}).get('meta') or {}).get('dataset_meta') or {}).get('classes')
@@ -124,7 +128,7 @@ def load_encoder(source: Source, seed: int) -> Subject:
     """
     content = _content(source)
     if source.config.startswith(_TIMM):
-        network, data = _timm_network(source, content, seed)
+        network, data = _timm_network(source, content, seed, num_classes=0)
         pipeline = [partial(_read_whole, size_hw=data['input_size'][1:])]
         return Subject(_ready(network), pipeline, _timm_normalise(data), None)
     cfg = _config(source, ('model',))
@@ -246,15 +250,17 @@ def _dataset(loader: dict) -> dict:
     return dataset
 
 
-def _timm_network(source: Source, content: dict | None, seed: int) -> tuple[nn.Module, dict]:
-    """A network of timm, and how it wants its images."""
+def _timm_network(
+    source: Source, content: dict | None, seed: int, num_classes: int
+) -> tuple[nn.Module, dict]:
+    """A network of timm, and how it wants its images; ``num_classes`` are for random weights."""
     library, name = timm(), source.config.removeprefix(_TIMM)
     known = library.get_pretrained_cfg(name) if library.is_model(name) else None
     if known is None:
         raise ValueError(f'timm has no model {name}: timm.list_models() names them')
     torch.manual_seed(seed)
     if content is None:
-        network = library.create_model(name)
+        network = library.create_model(name, num_classes=num_classes)
     else:
         weights = content.get('state_dict', content.get('model', content))
         weights = {key.removeprefix('module.'): value for key, value in weights.items()}

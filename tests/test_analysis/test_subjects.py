@@ -1,6 +1,7 @@
 """Networks for an analysis are those of their checkpoints, and see images as in their own tests."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -36,7 +37,7 @@ def batch_of(subject, photos, count=None, labelled=False):
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_classifier_gives_what_it_gives_in_a_test(kind, photos, tmp_path):
     config, checkpoint = write_classifier(tmp_path, kind, photos)
-    subject = load_classifier(Source('it', config, checkpoint), 0)
+    subject = load_classifier(Source('it', config, checkpoint), 0, 3)
     assert subject.classes == tuple(CLASSES)
     assert not any(module.training for module in subject.network.modules())
     cfg = Config.fromfile(config)
@@ -94,7 +95,7 @@ def test_all_encoders_see_the_same_whole_images(photos, tmp_path):
 
 def test_the_encoder_of_a_classifier_is_its_backbone(photos, tmp_path):
     source = Source('it', *write_classifier(tmp_path, 'resnet', photos))
-    encoder, classifier = load_encoder(source, 0), load_classifier(source, 0)
+    encoder, classifier = load_encoder(source, 0), load_classifier(source, 0, 3)
     batch = batch_of(classifier, photos)
     with torch.no_grad():
         feature = encoder.network(batch)[-1].mean((2, 3))
@@ -108,7 +109,7 @@ def test_random_weights_come_from_no_other_checkpoint(photos, tmp_path):
     other = tmp_path / 'pretrained.py'
     other.write_text(text)
     assert 'Pretrained' in text
-    for load in (load_classifier, load_encoder):
+    for load in (partial(load_classifier, num_classes=3), load_encoder):
         plain, same = (load(Source('it', str(path), RANDOM), 0).network for path in (config, other))
         weights = same.state_dict()
         assert all(torch.equal(value, weights[name]) for name, value in plain.state_dict().items())
@@ -133,7 +134,7 @@ def test_a_network_that_was_not_trained_on_rgb_gets_what_it_knows(rgb, photos, t
 def test_random_weights_follow_the_seed(kind, photos, tmp_path, capfd):
     config, _ = write_classifier(tmp_path, kind, photos)
     first, again, other = (
-        load_classifier(Source('it', config, RANDOM), seed).network.head.fc.weight for seed in (0, 0, 1)
+        load_classifier(Source('it', config, RANDOM), seed, 3).network.head.fc.weight for seed in (0, 0, 1)
     )
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert 'init' not in capfd.readouterr().err.lower()
@@ -169,7 +170,7 @@ def test_a_network_of_timm_sees_images_as_timm_shows_them(photos, tmp_path):
     network = timm.create_model('resnet10t', num_classes=3)
     network.eval()
     torch.save(network.state_dict(), tmp_path / 'it.pth')
-    subject = load_classifier(Source('it', 'timm:resnet10t', str(tmp_path / 'it.pth')), 0)
+    subject = load_classifier(Source('it', 'timm:resnet10t', str(tmp_path / 'it.pth')), 0, 3)
     data = timm.data.resolve_model_data_config(network)
     transform = timm.data.create_transform(**data, is_training=False)
     batch = batch_of(subject, photos, labelled=True)
@@ -191,7 +192,7 @@ def test_a_network_of_timm_sees_images_as_timm_shows_them(photos, tmp_path):
 def test_without_timm_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, 'timm', None)
     with pytest.raises(ValueError, match=r'timm is not installed.*convert\.txt'):
-        load_classifier(Source('it', 'timm:resnet18', RANDOM), 0)
+        load_classifier(Source('it', 'timm:resnet18', RANDOM), 0, 3)
 
 
 def test_images_are_drawn_without_replacement_and_known_again(photos, tmp_path):
@@ -209,7 +210,7 @@ def test_images_are_drawn_without_replacement_and_known_again(photos, tmp_path):
 
 def test_images_of_different_sizes_are_refused(photos, tmp_path):
     config, checkpoint = write_classifier(tmp_path, 'resnet', photos)
-    subject = load_classifier(Source('it', config, checkpoint), 0)
+    subject = load_classifier(Source('it', config, checkpoint), 0, 3)
     cv2.imwrite(str(photos / 'ant' / 'tall.png'), np.zeros((300, 90, 3), np.uint8))
     subject.pipeline.pop(2)  # the crop
     try:
@@ -222,4 +223,4 @@ def test_images_of_different_sizes_are_refused(photos, tmp_path):
 def test_scopes_of_configs_do_not_leak(photos, tmp_path):
     config, checkpoint = write_classifier(tmp_path, 'vit', photos)
     init_default_scope('mmengine')
-    assert load_classifier(Source('it', config, checkpoint), 0).classes == tuple(CLASSES)
+    assert load_classifier(Source('it', config, checkpoint), 0, 3).classes == tuple(CLASSES)

@@ -82,8 +82,9 @@ def test_interactions_cost_what_was_announced(networks, photos, tmp_path, capsys
 
     monkeypatch.setattr(interaction, 'hide_patches', count_and_hide)
     model = run(interaction, tmp_path, photos, networks['resnet'])['models'][0]
+    assert 'noise is at most ' in (printed := capsys.readouterr().out)
     announced = '4 images x 3 pairs x 11 orders x 1..3 contexts x 4 terms = 1,392 forward passes a model'
-    assert capsys.readouterr().out.startswith(announced)
+    assert printed.startswith(announced)
     assert sum(counted) == 1392
     assert np.mean(model['J']) == pytest.approx(1)
     assert np.shape(model['strength_of_images']) == (4, 11)
@@ -105,7 +106,7 @@ def test_interactions_of_a_pair_are_those_of_pictures_masked_by_hand(networks, p
     monkeypatch.setattr(interaction, 'image_interactions', record)
     run(interaction, tmp_path, photos, networks['vit'], options=['--count', '18'])
     source = occlusion.Source('vit', *networks['vit'])
-    subject = occlusion.load_classifier(source, 0)
+    subject = occlusion.load_classifier(source, 0, 3)
     chosen = interaction.choose_photos(str(photos), 18, 0, labelled=True)
     for image, img_13hw in enumerate(chosen.batches(subject, 1)):
         kept, score = asked[image]
@@ -251,7 +252,7 @@ WRONG = [
     (occlusion, [], ['--ratios', '1.5'], 'must lie in 0..1'),
     (occlusion, [], ['--repeats', '0'], '--repeats must be at least 1'),
     (occlusion, [], ['--patch-size', '7'], 'patch_size=7 does not divide the input of 64 x 64'),
-    (occlusion, [], ['--images', 'nowhere'], "'nowhere' does not exist"),
+    (occlusion, [], ['--images', 'nowhere'], 'there is no folder nowhere'),
     (interaction, [], ['--count', '9', '--budget', '10'], 'a budget of 10 forward passes is too small'),
     (interaction, [], ['--count', '9', '--grid', '1'], 'at least 3 patches'),
     (interaction, [], ['--count', '9', '--radius', '-1'], 'radius must be at least 1'),
@@ -292,7 +293,7 @@ def test_a_network_without_a_classifier_or_with_another(networks, photos, root, 
     unnamed = str(tmp_path / 'weights.pth')
     torch.save(torch.load(networks['vit'][1], weights_only=True)['state_dict'], unnamed)
     for pair, folder, said in (
-        (demo, photos, 'builds a A2MIM, which is no classifier'),
+        (demo, photos, 'builds A2MIM, which is no classifier: fine-tune it'),
         (networks['vit'], other, 'only one of them has bee, wasp'),
         ((networks['vit'][0], unnamed), fewer, 'has 2 classes (folders that hold an image), but the network'),
     ):
@@ -311,7 +312,7 @@ def test_what_cannot_be_read_or_written_is_said_before_anything_is_measured(
     good = networks['resnet']
     for pairs, out, said in (
         ([good, (good[0], 'nowhere.pth')], 'out', 'there is no checkpoint at nowhere.pth'),
-        ([good, ('nowhere.py', good[1])], 'out', 'there is no config file nowhere.py'),
+        ([good, ('nowhere.py', networks['vit'][1])], 'out', 'there is no config file nowhere.py'),
         ([good], 'file', 'file'),
     ):
         with pytest.raises(SystemExit) as end:
@@ -328,7 +329,9 @@ def test_networks_are_runs_of_one_kind_only_if_they_are_called_so(networks, phot
         copies.append((config, str(shutil.copy(checkpoint, tmp_path / name / 'run' / 'epoch_1.pth'))))
     few = ['--count', '4']
     result = run(occlusion, tmp_path / 'out', photos, *copies, options=few)
-    assert [model['name'] for model in result['models']] == [' '.join(pair) for pair in copies]
+    assert [model['name'] for model in result['models']] == ['one/run/epoch_1', 'two/run/epoch_1']
+    with pytest.raises(ValueError, match='named twice'):
+        run(occlusion, tmp_path / 'out', photos, copies[0], copies[0])
     names = [*few, '--names', '[/red] $\\x$', '[/red] $\\x$', '_hidden']
     result = run(occlusion, tmp_path / 'out', photos, *copies, networks['vit'], options=names)
     assert [model['name'] for model in result['models']] == names[3:]
@@ -344,6 +347,18 @@ def test_a_network_that_gives_no_numbers_is_refused(module, networks, photos, tm
         run_tool(lambda: run(module, tmp_path / 'out', photos, (config, str(tmp_path / 'nan.pth'))))
     assert 'not finite' in capsys.readouterr().err
     assert not list((tmp_path / 'out' / 'models').iterdir())
+
+
+def test_a_checkpoint_is_no_config(networks, photos, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(occlusion, tmp_path / 'out', photos, networks['vit'][::-1])
+    assert 'vit_0.pth is a checkpoint: a pair is the config first' in capsys.readouterr().err
+
+
+def test_random_networks_of_timm_have_the_classes_of_the_folders(photos, tmp_path):
+    pytest.importorskip('timm')
+    result = run(occlusion, tmp_path, photos, ('timm:resnet10t', 'random'), options=['--count', '2'])
+    assert result['models'][0]['name'] == 'resnet10t/random'
 
 
 @pytest.mark.parametrize('module', OPTIONS, ids=NAMES)
@@ -381,4 +396,4 @@ def test_ctrl_c_says_how_to_go_on(networks, photos, tmp_path, monkeypatch, capsy
     with pytest.raises(SystemExit) as end:
         run_tool(lambda: run(occlusion, tmp_path, photos, networks['vit']), AFTER_INTERRUPT)
     assert end.value.code == 130
-    assert capsys.readouterr().err == 'interrupted; the same command measures the networks that are missing\n'
+    assert capsys.readouterr().err == f'interrupted; {AFTER_INTERRUPT}\n'

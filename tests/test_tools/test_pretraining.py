@@ -109,8 +109,8 @@ def test_reconstructions_of_several_models_stand_side_by_side(trained, tmp_path,
     arguments = [config, checkpoint, '--images', str(photos), '--out', str(out), '--count', '2']
     reconstruct.main([*arguments, '--compare', other, checkpoint, '--names', 'mine', 'other', 'again'])
     printed = capsys.readouterr().out
-    off = [float(value) for value in re.findall(r': off by (\d+\.\d\d) of 255 on hidden', printed)]
-    assert len(off) == 3 and off[0] == off[2] != off[1]
+    off = re.search(r'off by mine (.*), other (.*), again (.*) of 255, where hidden', printed).groups()
+    assert off[0] == off[2] != off[1] and all(0 < float(value) < 255 for value in off)
     grid = cv2.imread(str(out))
     columns = [grid[22:-22, 2 + 130 * column : 130 + 130 * column] for column in range(5)]
     assert grid.shape[1] == 5 * 130 + 2

@@ -44,8 +44,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:
     """Log amplitude of the highest frequency, and variance, at each site; mean and standard error."""
     subject = load_encoder(source, args.seed)
-    sites = args.sites or find_sites(subject.network, next(photos.batches(subject, batch_size=1)))
-    print(f'{source.name}: {len(sites)} sites, {sites[0]} to {sites[-1]}')
+    sites = args.sites
+    if sites is None:
+        sites = find_sites(subject.network, next(photos.batches(subject, batch_size=1)))
+        print(f'{source.name}: maps of {len(sites)} blocks, {sites[0]} to {sites[-1]}')
     batches = photos.batches(subject, args.batch_size)
     batches = progress(batches, source.name, total=-(-len(photos) // args.batch_size))
     statistics = list(map_statistics(subject.network, sites, batches).values())

@@ -86,7 +86,7 @@ def score_of(subject: Subject, img_13hw: Tensor, label: int, plan: Plan, fill: s
 
 def measure(source: Source, photos: Photos, plan: Plan, args: argparse.Namespace) -> dict:
     """J^(m), and the strength of each image at each order."""
-    subject = load_classifier(source, args.seed)
+    subject = load_classifier(source, args.seed, len(photos.classes))
     photos.check(subject)
     found = []
     images = enumerate(photos.batches(subject, batch_size=1))
@@ -127,6 +127,9 @@ def main(argv: list[str] | None = None) -> None:
         seed=args.seed,
     )
     models = analyse(args, settings, partial(measure, photos=photos, plan=plan, args=args), COLUMNS)
+    for model in models:
+        share, order = max(zip(np.divide(model['noise'], model['strength']), model['orders'], strict=True))
+        print(f'{model["name"]}: noise is at most {share:.0%} of the strength, at order {order}')
     draw_interaction(models, args.out / 'interaction.png')
     print(f'drawn: {args.out / "interaction.png"}')
 

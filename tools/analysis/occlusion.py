@@ -71,7 +71,7 @@ def correct_of_batch(
 
 def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:
     """Top-1 in percent for each repeat and ratio."""
-    subject = load_classifier(source, args.seed)
+    subject = load_classifier(source, args.seed, len(photos.classes))
     photos.check(subject)
     correct, images = [], range(0)
     batches = photos.batches(subject, args.batch_size)

@@ -58,7 +58,7 @@ compare() {
         --names random supervised simmim a2mim --images $PHOTOS --out "$OUT/$1/fourier"
     "$PYTHON" tools/reconstruct.py "$pretrain" "$(last "$1/pretrain_a2mim")" \
         --compare "$(last "$1/pretrain_simmim")" --names a2mim simmim \
-        --images "${photos[@]}" --count 10 --out "$OUT/$1/reconstructions.png"
+        --images "${photos[@]}" --count 6 --out "$OUT/$1/reconstructions.png"
     "$PYTHON" tools/analysis/occlusion.py "${networks[@]}" --names "${names[@]}" --images $PHOTOS \
         --patch-size 8 --out "$OUT/$1/occlusion"
     networks=() names=()
