@@ -116,7 +116,10 @@ def analyse(
     """
     install_safe_loader()
     descriptions = [describe(source) for source in args.sources]
-    places = [place_of(args.out, source, settings) for source in args.sources]
+    places = [
+        place_of(args.out, source, description['checkpoint_sha256'], settings)
+        for source, description in zip(args.sources, descriptions, strict=True)
+    ]
     (args.out / 'models').mkdir(parents=True, exist_ok=True)
     results = []
     # TF32 keeps 10 bits, and interactions are small differences.

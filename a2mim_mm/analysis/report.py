@@ -57,19 +57,18 @@ def describe(source: Source) -> dict[str, str | None]:
     return dict(vars(source), checkpoint_sha256=digest)
 
 
-def place_of(folder: Path, source: Source, settings: dict) -> Path:
+def place_of(folder: Path, source: Source, digest: str | None, settings: dict) -> Path:
     """Where the result of a network is kept.
 
     Args:
         folder: Folder of the analysis.
         source: The network.
+        digest: The ``checkpoint_sha256`` of :func:`describe`.
         settings: All that the numbers depend on besides the network and versions, as JSON has it.
 
     Raises:
-        FileNotFoundError: If there is no checkpoint.
         ValueError: If the config cannot be read.
     """
-    digest = describe(source)['checkpoint_sha256']
     depends_on = dict(settings=settings, network=source.text(), checkpoint=digest, versions=versions())
     key = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
     return folder / 'models' / f'{key}.json'
