@@ -239,7 +239,7 @@ def user_message(error: Exception) -> str | None:
     """
     frame = traceback.extract_tb(error.__traceback__)[-1]
     path = Path(frame.filename).resolve()
-    ours = path.is_relative_to(PACKAGE) or path.is_relative_to(PACKAGE.parent / 'tools')
+    ours = path.is_relative_to(PACKAGE) or 'tools' in path.parts[-3:-1]  # which may lie elsewhere
     checked = ours or path.parts[-3:-1] == ('mmengine', 'registry')
     raised = (frame.line or '').startswith('raise ')
     misspelt = isinstance(error, TypeError) and 'unexpected keyword argument' in str(error)
