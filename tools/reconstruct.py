@@ -14,7 +14,7 @@ from torch import Tensor
 from a2mim_mm.apis import load_model
 from a2mim_mm.engine import install_safe_loader, load_checkpoint_file
 from a2mim_mm.engine.checkpoint import load_strictly
-from a2mim_mm.engine.cli import build_model, checkpoint_name, load_config, require, run_tool
+from a2mim_mm.engine.cli import build_model, load_config, require, run_tool
 from a2mim_mm.models import A2MIM
 from a2mim_mm.models.masking import mask_grid, random_scores
 from a2mim_mm.visualization import draw_grid, list_images, read_image, training_size, write_png
@@ -63,6 +63,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if len({*args.names, 'original', 'masked'}) != len(args.names) + 2:
         parser.error(f'--names must differ, also from original and masked, got {", ".join(args.names)}')
     return args
+
+
+def checkpoint_name(path: str) -> str:
+    """What a checkpoint is called where nobody named it, folder and file: ``a2mim_vit-b/epoch_800``."""
+    return '/'.join(Path(path).with_suffix('').parts[-2:])
 
 
 def load_configured(cfg: Config, checkpoint: str) -> A2MIM:

@@ -107,11 +107,6 @@ def build_model(cfg: Config) -> nn.Module:
     return MODELS.build(model_cfg)
 
 
-def checkpoint_name(path: str) -> str:
-    """What a checkpoint is called where nobody named it, folder and file: ``a2mim_vit-b/epoch_800``."""
-    return '/'.join(Path(path).with_suffix('').parts[-2:])
-
-
 def set_work_dir(cfg: Config, work_dir: str | None) -> None:
     """Where logs and checkpoints go: the option, else the config's, else ``work_dirs/CONFIG_NAME`` here."""
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(cfg.filename).stem)
