@@ -8,11 +8,27 @@ import argparse
 import os
 
 from mmengine.config import Config, DictAction
-from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from a2mim_mm.engine import StrictLoadHook, install_safe_loader, launch, start_from_pretrained
-from a2mim_mm.engine.cli import check_epoch, load_config, require, run_tool, set_start, set_work_dir
+from a2mim_mm.engine import (
+    FiniteHook,
+    HeaderHook,
+    ScheduleHook,
+    StrictLoadHook,
+    console,
+    install_safe_loader,
+    launch,
+    start_from_pretrained,
+)
+from a2mim_mm.engine.cli import (
+    check_epoch,
+    check_work_dir,
+    load_config,
+    require,
+    run_tool,
+    set_start,
+    set_work_dir,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -26,6 +42,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         const='auto',
         metavar='PATH',
         help='continue from a checkpoint; without PATH from the last one in the work dir, if there is one',
+    )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='start anew in a work dir that holds a training already, in its place',
     )
     parser.add_argument(
         '--pretrained',
@@ -61,20 +82,26 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
     require(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'trained')
     cfg.launcher = args.launcher
     set_work_dir(cfg, args.work_dir)
-    notes = [
-        launch.init_distributed(cfg),
-        launch.set_precision(cfg, args.amp),
-        launch.fit_to_cpu(cfg),
-        launch.scale_lr(cfg),
-        set_start(cfg, args.resume, args.pretrained),
-    ]
-    runner = RUNNERS.build(cfg)
-    for note in filter(None, notes):
-        runner.logger.info(note)
+    check_work_dir(cfg, args.resume, args.overwrite)
+    launch.fit_workers(cfg)
+    cfg.setdefault('default_hooks', {}).setdefault('runtime_info', dict(type='a2mim_mm.OneLrHook'))
+    notes = dict(
+        ranks=launch.init_distributed(cfg),
+        precision=launch.set_precision(cfg, args.amp),
+        replaced=launch.fit_to_cpu(cfg),
+        lr=launch.scale_lr(cfg),
+        start=set_start(cfg, args.resume, args.pretrained),
+    )
+    runner = console.build_runner(cfg)
+    for hook in (FiniteHook(), ScheduleHook(), HeaderHook(notes)):
+        runner.register_hook(hook)
     if cfg.resume:
         runner.register_hook(StrictLoadHook(cfg.load_from, resume=True))
     elif args.pretrained:
         start_from_pretrained(runner, args.pretrained)
+    elif cfg.get('load_from'):
+        remedy = f'. load_from takes a whole model; for its backbone alone: --pretrained {cfg.load_from}'
+        runner.register_hook(StrictLoadHook(cfg.load_from, resume=False, remedy=remedy))
     check_epoch(runner)
     return runner
 

@@ -2,11 +2,14 @@
 
 from .checkpoint import CheckpointError, StrictLoadHook, install_safe_loader, load_checkpoint_file
 from .classes_hook import ClassesHook
+from .console import HeaderHook, OneLrHook
+from .finite_hook import FiniteHook, NonFiniteError
 from .launch import AutocastOptimWrapper
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .pretrained import load_pretrained, start_from_pretrained
 from .reconstruction_hook import ReconstructionHook
 from .reconstruction_loss import ReconstructionLoss
+from .schedule import ScheduleHook
 from .throughput_hook import ThroughputHook
 from .unreadable_hook import TooManyUnreadableImagesError, UnreadableImagesHook
 
@@ -14,9 +17,14 @@ __all__ = [
     'AutocastOptimWrapper',
     'CheckpointError',
     'ClassesHook',
+    'FiniteHook',
+    'HeaderHook',
     'LayerDecayOptimWrapperConstructor',
+    'NonFiniteError',
+    'OneLrHook',
     'ReconstructionHook',
     'ReconstructionLoss',
+    'ScheduleHook',
     'StrictLoadHook',
     'ThroughputHook',
     'TooManyUnreadableImagesError',

@@ -93,13 +93,15 @@ class StrictLoadHook(Hook):
     Args:
         path: Where the checkpoint comes from, for the message.
         resume: Whether training continues from it, which needs more than weights.
+        remedy: What to do instead with a checkpoint that does not fit, for the message.
     """
 
     priority = 'VERY_HIGH'  # before EMAHook exchanges the weights
 
-    def __init__(self, path: str, resume: bool) -> None:
+    def __init__(self, path: str, resume: bool, remedy: str = '') -> None:
         self.path = path
         self.resume = resume
+        self.remedy = remedy
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check the checkpoint before anything is taken from it.
@@ -111,14 +113,16 @@ class StrictLoadHook(Hook):
         if self.resume and absent:
             raise CheckpointError(
                 f'{self.path} has no {", ".join(absent)}: --resume continues from a checkpoint that '
-                'training wrote. To start a new training from these weights: '
-                f'--cfg-options load_from={self.path}'
+                f'training wrote. To start a new training from the backbone in it: --pretrained {self.path}'
             )
         if 'state_dict' not in checkpoint:  # plain weights; EMAHook, which comes later, asks for the key
             weights = dict(checkpoint)
             checkpoint.clear()
             checkpoint['state_dict'] = weights
-        load_strictly(unwrap(runner.model), checkpoint['state_dict'], self.path)
+        try:
+            load_strictly(unwrap(runner.model), checkpoint['state_dict'], self.path)
+        except CheckpointError as error:
+            raise CheckpointError(f'{error}{self.remedy}') from error
         if self.resume:
             self._compare_lr(runner, checkpoint['optimizer'])
 

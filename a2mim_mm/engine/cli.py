@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dist import get_rank
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch import nn
@@ -40,7 +41,16 @@ _CONFIG_KEYS = (
     'tta_model',
     'tta_pipeline',
 )
+_POINTER = 'last_checkpoint'  # mmengine's note of what training saved last
+_LEFT_BY_TRAINING = (_POINTER, '*.pth', '*/vis_data/scalars.json')
 # How Python and mmengine name a part of the stack that is not there.
+# The last frame and the message in the text of an error that PyTorch passes on from a worker.
+_IN_WORKER = re.compile(
+    r'^Caught \w+ in .*'
+    r'\n  File "(?P<file>[^"\n]+)", line (?P<number>\d+), in [^\n]*\n    (?P<line>[^\n]*)(?:\n[^\n]*[~^]+)?'
+    r'\n(?P<type>[\w.]+): (?P<message>.*)',
+    re.DOTALL,
+)
 _NOT_INSTALLED = re.compile(r"(^|')(mmdet|mmseg|mmcv\._ext)\b")
 
 
@@ -60,8 +70,12 @@ def load_config(path: str, options: dict | None = None) -> Config:
         cfg = Config.fromfile(path)
     except SyntaxError as error:
         raise ValueError(f'config {path} is no valid Python: {error.msg}, line {error.lineno}') from error
-    except (FileNotFoundError, KeyError, NameError, TypeError, OSError) as error:
-        raise ValueError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
+    except (AssertionError, ImportError, KeyError, NameError, TypeError, ValueError, OSError) as error:
+        if isinstance(error, ModuleNotFoundError) and _NOT_INSTALLED.search(str(error)):
+            raise
+        raise ValueError(
+            f'config {path} cannot be read: {type(error).__name__}: {error}{_base_advice(error)}'
+        ) from error
     known = {*inspect.signature(Runner.__init__).parameters, *_CONFIG_KEYS}
     for name in options or {}:
         section = name.partition('.')[0]
@@ -82,6 +96,16 @@ def load_config(path: str, options: dict | None = None) -> Config:
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f'--cfg-options cannot be merged into {path}: {error}') from error
     return cfg
+
+
+def _base_advice(error: Exception) -> str:
+    """How a config that lies elsewhere names one of this package, where an error is about ``_base_``."""
+    if not isinstance(error, FileNotFoundError) and 'a2mim_mm config' not in str(error):
+        return ''
+    example = (PACKAGE / '.mim' / 'configs' / 'selfsup' / 'a2mim_vit-s.py').resolve()
+    return (
+        f". In a config that lies elsewhere, _base_ takes the whole path of one of ours: _base_ = '{example}'"
+    )
 
 
 def require(cfg: Config, names: tuple[str, ...], task: str) -> None:
@@ -110,6 +134,30 @@ def build_model(cfg: Config) -> nn.Module:
 def set_work_dir(cfg: Config, work_dir: str | None) -> None:
     """Where logs and checkpoints go: the option, else the config's, else ``work_dirs/CONFIG_NAME`` here."""
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(cfg.filename).stem)
+
+
+def check_work_dir(cfg: Config, resume: str | None, overwrite: bool) -> None:
+    """See that no other training is overwritten.
+
+    Args:
+        cfg: Config with ``work_dir``.
+        resume: As for :func:`set_start`: a training that goes on may write where it wrote before.
+        overwrite: Start anew all the same; what the earlier training wrote goes as the new one writes.
+
+    Raises:
+        ValueError: If there is a training in the folder; names what it left.
+    """
+    folder = Path(cfg.work_dir)
+    found = [path for pattern in _LEFT_BY_TRAINING for path in folder.glob(pattern) if path.stat().st_size]
+    if not found or resume is not None or cfg.get('resume', False):
+        return
+    if not overwrite:
+        raise ValueError(
+            f'there is a training in {folder} already ({found[0].relative_to(folder)}): give --resume to go on '
+            'with it, --overwrite to start anew in its place, or another --work-dir'
+        )
+    if get_rank() == 0:
+        (folder / _POINTER).unlink(missing_ok=True)  # else --resume would go on with the old training
 
 
 def set_start(cfg: Config, resume: str | None, pretrained: str | None = None) -> str:
@@ -165,7 +213,7 @@ def _check_start(cfg: Config, source: str | None, note: str) -> None:
 
 def _last_checkpoint(work_dir: Path) -> Path | None:
     """The checkpoint that training in ``work_dir`` wrote last; None if there is none."""
-    note = work_dir / 'last_checkpoint'
+    note = work_dir / _POINTER
     if not note.is_file():
         return None
     noted = Path(note.read_text().strip())
@@ -232,11 +280,11 @@ def user_message(error: Exception) -> str | None:
     class does not have; files that cannot be opened; detection or segmentation
     where they are not installed.
     """
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    frame, error = _origin(error)
     path = Path(frame.filename).resolve()
     ours = path.is_relative_to(PACKAGE) or 'tools' in path.parts[-3:-1]  # which may lie elsewhere
     checked = ours or path.parts[-3:-1] == ('mmengine', 'registry')
-    raised = (frame.line or '').startswith('raise ')
+    raised = (frame.line or '').lstrip().startswith('raise ')
     misspelt = isinstance(error, TypeError) and 'unexpected keyword argument' in str(error)
     unopened = isinstance(
         error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
@@ -249,6 +297,20 @@ def user_message(error: Exception) -> str | None:
     if (checked and raised) or misspelt or unopened:
         return str(error.args[0]) if isinstance(error, KeyError) else str(error)
     return None
+
+
+def _origin(error: Exception) -> tuple[traceback.FrameSummary, Exception]:
+    """Where an error was raised, and the error as it was there: PyTorch raises those of a worker a second time,
+    with the traceback of the first as their message."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    told = _IN_WORKER.search(str(error.args[0])) if error.args else None
+    if told is None:
+        return frame, error
+    there = traceback.FrameSummary(told['file'], int(told['number']), '', line=told['line'])
+    try:
+        return there, type(error)(told['message'].strip())
+    except TypeError:  # an error that takes more than a message
+        return there, RuntimeError(told['message'].strip())
 
 
 def _interrupted(error: BaseException | None) -> bool:

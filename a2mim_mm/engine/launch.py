@@ -24,6 +24,7 @@ LAUNCHERS = ('none', 'pytorch', 'slurm')
 LR_BATCH = 256  # base learning rates are quoted per so many images (paper, Table A1)
 _ABSOLUTE_LRS = ('eta_min', 'eta_max', 'min_value')  # of a scheduler; what else it takes are ratios
 _AMP_KEYS = ('dtype', 'loss_scale', 'use_fsdp')
+_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _SYNC_BN = ('SyncBN', 'MMSyncBN')
 
 
@@ -111,16 +112,18 @@ def scale_lr(cfg: Config) -> str:
         The rule with its numbers filled in.
 
     Raises:
-        ValueError: If the base batch size or the learning rate is missing.
+        ValueError: If the learning rate is no number, or with the rule the rate or base batch size is missing.
     """
     ranks, images = get_world_size(), cfg.train_dataloader.get('batch_size', 1)
     accumulation = cfg.optim_wrapper.get('accumulative_counts', 1)
     batch = ranks * images * accumulation
     batch_text = f'{ranks} ranks x {images} images x {accumulation} accumulation'
     rule = cfg.get('auto_scale_lr') or {}
+    optimizer = cfg.optim_wrapper.get('optimizer') or {}
+    if not isinstance(optimizer.get('lr', 0), (int, float)):
+        raise ValueError(f'optim_wrapper.optimizer.lr must be a number, got {optimizer["lr"]!r}')
     if not rule.get('enable', False):
         return f'lr as configured, for a batch of {batch} ({batch_text}): auto_scale_lr is off'
-    optimizer = cfg.optim_wrapper.get('optimizer') or {}
     if rule.get('base_batch_size') is None or 'lr' not in optimizer:
         raise ValueError(
             'auto_scale_lr.enable needs auto_scale_lr.base_batch_size and optim_wrapper.optimizer.lr'
@@ -184,6 +187,15 @@ def set_precision(cfg: Config, amp: bool | None = None) -> str:
     return 'mixed precision in bfloat16'
 
 
+def fit_workers(cfg: Config) -> None:
+    """Drop what only loaders with worker processes take, where ``num_workers`` is 0."""
+    for name in _LOADERS:
+        loader = cfg.get(name)
+        if loader and not loader.get('num_workers', 0):
+            loader.pop('persistent_workers', None)
+            loader.pop('prefetch_factor', None)
+
+
 def fit_to_cpu(cfg: Config) -> str | None:
     """Replace what only works with a GPU: SyncBN becomes BN, memory is not pinned.
 
@@ -195,7 +207,7 @@ def fit_to_cpu(cfg: Config) -> str | None:
     """
     if torch.cuda.is_available():
         return None
-    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+    for name in _LOADERS:
         if cfg.get(name):
             cfg[name].pop('pin_memory', None)
     converts = cfg.pop('sync_bn', None) is not None

@@ -81,8 +81,8 @@ def test_stopped_training_resumes_where_it_was(run, tmp_path):
     resumed = write_config(tmp_path, longer, 'resumed')
     assert run(train_tool, resumed, '--work-dir', 'stopped', '--resume')[0] == 0
     log = read_log(tmp_path / 'stopped')
-    after = log[log.index('resuming from') :]
-    assert 'epoch_2.pth' in after.splitlines()[0] and 'resumed epoch: 2, iter: 8' in after
+    after = log[log.index('resumed epoch: 2, iter: 8') :]
+    assert re.search(r'resuming from .*epoch_2\.pth', after)
     assert re.findall(r'Epoch\(train\) \[(\d)\]\[1/4\]', after) == ['3', '4']
     straight, stopped = (
         load_checkpoint_file(tmp_path / folder / 'epoch_4.pth') for folder in ('straight', 'stopped')
@@ -137,7 +137,7 @@ def test_resume_refuses_what_it_cannot_continue(run, tmp_path):
         and 'of another shape (encoder.weight, encoder.bias, decoder.weight)' in message
     )
     message = refusal(config, '--work-dir', 'v', '--resume', 'weights.pth')
-    assert 'has no meta, message_hub, optimizer' in message and 'load_from=weights.pth' in message
+    assert 'has no meta, message_hub, optimizer' in message and '--pretrained weights.pth' in message
     assert 'damaged or cut short' in refusal(config, '--work-dir', 'v', '--resume', 'cut.pth')
 
     checkpoint.write_bytes(b'')
@@ -184,8 +184,8 @@ def test_missing_config(run):
 def test_missing_detection_is_said(run, tmp_path, monkeypatch):
     path = tmp_path / 'detector.py'
     path.write_text("_base_ = 'mmtrack::_base_/default_runtime.py'\n")
-    with pytest.raises(ModuleNotFoundError):  # not of this stack: a bug
-        run(train_tool, path)
+    status, message = run(train_tool, path)  # not of this stack
+    assert status == 1 and 'mmtrack' in message and 'make install-test' not in message
 
     def absent(name):
         raise ModuleNotFoundError(f'No module named {name!r}', name=name)
@@ -246,7 +246,7 @@ def test_lr_of_the_optimizer_follows_the_rule(run, tmp_path):
     extra = 'auto_scale_lr.update(enable=True)\noptim_wrapper["accumulative_counts"] = 4\n'
     assert run(train_tool, write_config(tmp_path, extra, 'scaled'))[0] == 0
     log = read_log(tmp_path / 'work_dirs' / 'scaled')
-    assert 'lr 1.250e-03 = 4.000e-02 * 8 / 256 (1 ranks x 2 images x 4 accumulation)' in log
+    assert '1.250e-03 = 4.000e-02 * 8 / 256 (1 ranks x 2 images x 4 accumulation)' in log
     assert re.search(r'\[1\]\[1/4\]  lr: 1\.2500e-03', log)
     assert 'LR is set based on batch size' not in log  # mmengine's own scaling
 

@@ -1,0 +1,66 @@
+"""Training stops at the first number that is not finite: before the step, and before anything is saved."""
+
+import pytest
+import torch
+from helpers.toy_training import tool, write_config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from a2mim_mm.engine import NonFiniteError
+
+train = tool('train').main
+
+
+@HOOKS.register_module()
+class Poison(Hook):
+    """Spoils the model at an iteration; keeps the weights as they were then."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, kind, iteration):
+        self.kind, self.iteration = kind, iteration
+        Poison.last = self
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.iteration:
+            self.model = runner.model
+            weight = runner.model.encoder.weight
+            if self.kind == 'loss':
+                runner.model.decoder.bias.data.fill_(float('inf'))
+            elif self.kind != 'weights':
+                weight.register_hook(lambda grad: grad * float(self.kind))
+            self.weight = weight.detach().clone()
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if self.kind == 'weights' and runner.iter == self.iteration:
+            runner.model.encoder.weight.data.fill_(float('nan'))
+
+
+@pytest.mark.parametrize('kind', ['loss', 'nan', 'inf'])
+@pytest.mark.parametrize('extra', ['', "optim_wrapper['clip_grad'] = dict(max_norm=1.0)\n"])
+def test_the_first_loss_or_gradient_that_is_not_finite_stops(tmp_path, kind, extra):
+    config = write_config(
+        tmp_path, f"{extra}custom_hooks.append(dict(type='Poison', kind={kind!r}, iteration=5))"
+    )
+    words = 'loss_spa inf' if kind == 'loss' else 'gradients of .* parameters'
+    with pytest.raises(NonFiniteError, match=f'iteration 6 of 8.*{words}'):
+        train([config, '--work-dir', str(tmp_path / 'w')])
+    assert torch.equal(Poison.last.model.encoder.weight, Poison.last.weight)
+    assert [path.name for path in (tmp_path / 'w').glob('*.pth')] == ['epoch_1.pth']
+
+
+def test_a_loss_is_looked_at_while_gradients_are_accumulated(tmp_path):
+    config = write_config(
+        tmp_path,
+        "optim_wrapper['accumulative_counts'] = 4\n"
+        "custom_hooks.append(dict(type='Poison', kind='loss', iteration=1))",
+    )
+    with pytest.raises(NonFiniteError, match='iteration 2 of 8.*loss_spa inf'):
+        train([config, '--work-dir', str(tmp_path / 'w')])
+
+
+def test_weights_that_the_last_step_broke_are_not_saved(tmp_path):
+    config = write_config(tmp_path, "custom_hooks.append(dict(type='Poison', kind='weights', iteration=7))")
+    with pytest.raises(NonFiniteError, match=r'1 weights are not finite \(encoder.weight\)'):
+        train([config, '--work-dir', str(tmp_path / 'w')])
+    assert [path.name for path in (tmp_path / 'w').glob('*.pth')] == ['epoch_1.pth']
