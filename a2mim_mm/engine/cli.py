@@ -153,8 +153,8 @@ def check_work_dir(cfg: Config, resume: str | None, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ValueError(
-            f'there is a training in {folder} already ({found[0].relative_to(folder)}): give --resume to go on '
-            'with it, --overwrite to start anew in its place, or another --work-dir'
+            f'there is a training in {folder} already ({found[0].relative_to(folder)}): give --resume to go '
+            'on with it, --overwrite to start anew in its place, or another --work-dir'
         )
     if get_rank() == 0:
         (folder / _POINTER).unlink(missing_ok=True)  # else --resume would go on with the old training
@@ -300,8 +300,10 @@ def user_message(error: Exception) -> str | None:
 
 
 def _origin(error: Exception) -> tuple[traceback.FrameSummary, Exception]:
-    """Where an error was raised, and the error as it was there: PyTorch raises those of a worker a second time,
-    with the traceback of the first as their message."""
+    """Where an error was raised, and the error as it was there.
+
+    PyTorch raises an error of a worker a second time, with the traceback of the first as its message.
+    """
     frame = traceback.extract_tb(error.__traceback__)[-1]
     told = _IN_WORKER.search(str(error.args[0])) if error.args else None
     if told is None:

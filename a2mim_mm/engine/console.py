@@ -46,7 +46,9 @@ def build_runner(cfg: Config) -> Runner:
 
 @HOOKS.register_module()
 class HeaderHook(Hook):
-    """Says what is about to run, once all checks have passed; then the first steps, whatever the log's interval.
+    """Says what is about to run, once all checks have passed; then how the first steps went.
+
+    Their lines come early whatever the interval of the log, so that a time of arrival is soon known.
 
     Args:
         notes: Titles and texts that only the tool knows, in the order to be shown.
@@ -71,7 +73,7 @@ class HeaderHook(Hook):
         if runner.iter >= runner.max_iters:
             at = f'epoch {runner.epoch}' if counts_epochs(runner) else f'iteration {runner.iter}'
             runner.logger.info(
-                f'already complete: {at} of {length_text(runner)}. A longer training sets its length in train_cfg'
+                f'already complete: {at} of {length_text(runner)}; train_cfg has the length of a training'
             )
 
     def before_test(self, runner: Runner) -> None:
@@ -104,7 +106,8 @@ class HeaderHook(Hook):
 class OneLrHook(RuntimeInfoHook):
     """Logs one learning rate, that of a parameter without a multiplier of its own.
 
-    mmengine logs it as ``base_lr`` where there are several groups of parameters, and the first group's as ``lr``.
+    Where there are several groups of parameters, mmengine logs it as ``base_lr``, and the first group's as
+    ``lr``.
     """
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:

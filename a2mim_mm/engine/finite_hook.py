@@ -1,4 +1,4 @@
-"""Training stops where its numbers do: no step from a loss or gradient that is not finite, no such checkpoint."""
+"""Training stops where its numbers do: at a loss, gradient or weight that is not finite."""
 
 import torch
 from mmengine.hooks import Hook
@@ -20,8 +20,8 @@ class FiniteHook(Hook):
     """Stops a training at its first loss or gradient that is NaN or infinite, before the step.
 
     Losses are seen as the model returns them, gradients right before the optimiser uses them: after
-    clipping, and after the loss scaler of float16 left out what overflowed. One look a step waits for the GPU.
-    A checkpoint is looked at before it is written.
+    clipping, and after the loss scaler of float16 left out what overflowed. A look waits for the GPU, once a
+    step. A checkpoint is looked at before it is written.
 
     Raises:
         NonFiniteError: Names the iteration and the losses, parameters or weights.
@@ -44,7 +44,7 @@ class FiniteHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Look at losses that no step followed: while gradients are accumulated, or the loss scaler skipped it."""
+        """Look at losses that no step followed: gradients are accumulated, or float16 overflowed."""
         self._check_losses()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -85,7 +85,7 @@ class FiniteHook(Hook):
     def _stop(self, what: str) -> None:
         runner = self._runner
         raise NonFiniteError(
-            f'training stopped in iteration {runner.iter + 1} of {runner.max_iters}, before its step: {what}. '
-            'Try a smaller optim_wrapper.optimizer.lr, a longer warm-up or optim_wrapper.clip_grad='
-            '"dict(max_norm=1.0)", and look for broken images or labels'
+            f'training stopped in iteration {runner.iter + 1} of {runner.max_iters}: {what}. Try a smaller '
+            'optim_wrapper.optimizer.lr, a longer warm-up or optim_wrapper.clip_grad.max_norm=1.0, and look '
+            'for broken images and labels'
         )

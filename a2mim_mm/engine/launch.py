@@ -112,7 +112,7 @@ def scale_lr(cfg: Config) -> str:
         The rule with its numbers filled in.
 
     Raises:
-        ValueError: If the learning rate is no number, or with the rule the rate or base batch size is missing.
+        ValueError: If the learning rate is no number, or the rule lacks it or the base batch size.
     """
     ranks, images = get_world_size(), cfg.train_dataloader.get('batch_size', 1)
     accumulation = cfg.optim_wrapper.get('accumulative_counts', 1)

@@ -17,9 +17,9 @@ from a2mim_mm.registry import HOOKS
 class ScheduleHook(Hook):
     """Keeps a schedule and its training together.
 
-    Before the first step it says where the two end apart. Where training resumes with epochs of another length,
-    because the batch, the number of ranks or of images changed, what counts iterations is carried over, so that
-    each epoch has the learning rate that it would have had.
+    Before the first step it says where the two end apart. Training may resume with epochs of another length,
+    because the batch, the number of ranks or of images changed. What counts iterations is then carried over,
+    so that each epoch has the learning rate that it would have had.
     """
 
     priority = 'HIGH'  # after the checkpoint was found fit
@@ -42,8 +42,8 @@ class ScheduleHook(Hook):
                 _move(state, scheduler, meta['iter'])
         runner.logger.warning(
             f'an epoch now has {length} iterations ({batch_text(runner)}), it had {kept_length:g} '
-            f'({meta.get("batch", "when the checkpoint was written")}): the schedule is rescaled, training goes '
-            f'on after epoch {meta["epoch"]} as iteration {meta["iter"]} of {runner.max_iters}'
+            f'({meta.get("batch", "when the checkpoint was written")}): the schedule is rescaled, training '
+            f'goes on after epoch {meta["epoch"]} as iteration {meta["iter"]} of {runner.max_iters}'
         )
 
     def before_train(self, runner: Runner) -> None:
@@ -51,16 +51,17 @@ class ScheduleHook(Hook):
         apart = _apart(runner)
         if apart:
             runner.logger.warning(
-                f'the schedule does not fit a training of {length_text(runner)}: {"; ".join(apart)}. The last lr '
-                f'would be {_last_lrs(runner)}. Set begin, end, T_max or milestones of param_scheduler with the '
-                'length in train_cfg'
+                f'the schedule does not fit a training of {length_text(runner)}: {"; ".join(apart)}. '
+                f'The last lr will be {_last_lrs(runner)}. Set begin, end, T_max or milestones of '
+                'param_scheduler together with the length in train_cfg'
             )
 
 
 def batch_text(runner: Runner) -> str:
     """How a batch is put together, such as ``8 ranks x 256 images x 1 accumulation``."""
+    images = runner.train_dataloader.batch_size
     accumulation = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
-    return f'{get_world_size()} ranks x {runner.train_dataloader.batch_size} images x {accumulation} accumulation'
+    return f'{get_world_size()} ranks x {images} images x {accumulation} accumulation'
 
 
 def counts_epochs(runner: Runner) -> bool:
@@ -111,7 +112,7 @@ def _last_lrs(runner: Runner) -> str:
 
 
 def by_optimizer(runner: Runner) -> list[tuple[OptimWrapper, list[_ParamScheduler]]]:
-    """Each optimiser's wrapper with its schedulers; there is one, but where a config has several optimisers."""
+    """The wrapper of each optimiser with its schedulers; most configs have one."""
     wrapper, schedulers = runner.optim_wrapper, runner.param_schedulers or []
     if isinstance(wrapper, OptimWrapperDict):
         return [(one, schedulers[name] if schedulers else []) for name, one in wrapper.items()]
