@@ -8,20 +8,6 @@ import os
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
-from mmengine.config import Config, DictAction
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
-from torch import Tensor
-from torch.utils.data import DataLoader
-
-from a2mim_mm.engine.cli import load_config, require, run_tool
-from a2mim_mm.models.fill import Fill
-from a2mim_mm.models.masking import mask_grid, resize_mask
-from a2mim_mm.registry import MODELS
-from a2mim_mm.visualization import draw_grid, write_png
-
 PAIRS_IN_A_ROW = 2
 CAPTION_LENGTH = 56  # characters
 
@@ -34,7 +20,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--count', type=int, default=8, help='number of images (default: 8)')
     parser.add_argument('--epoch', type=int, default=0, help='epoch, counted from 0 (default: 0)')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='values to overwrite'
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE', help='values to overwrite'
     )
     args = parser.parse_args(argv)
     if args.count < 1 or args.epoch < 0:
@@ -42,6 +28,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.out.suffix.lower() != '.png':
         parser.error(f'--out must end in .png, got {args.out}')
     return args
+
+
+if __name__ == '__main__':
+    parse_args()  # --help and mistakes are answered at once: the imports below take seconds
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from a2mim_mm.engine.cli import load_config, require, run_tool
+from a2mim_mm.models.fill import Fill
+from a2mim_mm.models.masking import mask_grid, resize_mask
+from a2mim_mm.registry import MODELS
+from a2mim_mm.visualization import draw_grid, write_png
 
 
 def check_algorithm(cfg: Config) -> None:

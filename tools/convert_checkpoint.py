@@ -10,27 +10,26 @@ import logging
 import warnings
 from pathlib import Path
 
-from a2mim_mm.convert import ORIGINS, TARGETS, convert_checkpoint
-from a2mim_mm.engine.cli import run_tool
+FORMATS = ('mmpretrain', 'mmdet', 'mmseg', 'timm', 'torchvision', 'detectron2', 'huggingface', 'onnx')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description='Convert the encoder in a checkpoint to another format; prove that it computes the same.',
-        epilog=f'--from: auto, {", ".join(ORIGINS)}. See docs/checkpoints.md.',
+        epilog='The formats, and what each keeps: docs/checkpoints.md.',
     )
     parser.add_argument('source', type=Path, metavar='SRC', help='.pth, .safetensors, or .pkl of detectron2')
     parser.add_argument(
         'target', type=Path, metavar='DST', help='file to write, .safetensors or .pth (.pkl, .onnx, a folder)'
     )
-    parser.add_argument('--to', required=True, choices=TARGETS, help='format to write')
+    parser.add_argument('--to', required=True, choices=FORMATS, help='format to write')
     parser.add_argument(
         '--from',
         dest='origin',
         default='auto',
         metavar='FORMAT',
-        help='format of SRC (default: told from its names)',
+        help='format of SRC (default: told from its names; an unknown one lists all)',
     )
     parser.add_argument(
         '--arch', help='where weights do not tell the number of heads: heads=N, or a ViT: deit-small'
@@ -47,6 +46,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='unpickle SRC as it is, WHICH RUNS CODE IN IT: for files of your own',
     )
     return parser.parse_args(argv)
+
+
+if __name__ == '__main__':
+    parse_args()  # --help and mistakes are answered at once: the imports below take seconds
+
+from a2mim_mm.convert import convert_checkpoint
+from a2mim_mm.engine.cli import run_tool
 
 
 def main(argv: list[str] | None = None) -> dict:

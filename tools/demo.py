@@ -1,10 +1,20 @@
 """The demonstration behind `make demo`: A2MIM learns to reconstruct a dozen photos, on a CPU, in minutes."""
 
+import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
 from subprocess import PIPE, STDOUT
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line, which has no arguments."""
+    return argparse.ArgumentParser(description=__doc__).parse_args(argv)
+
+
+if __name__ == '__main__':
+    parse_args()  # --help and mistakes are answered at once: the imports below take seconds
 
 from rich.console import Console
 

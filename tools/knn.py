@@ -9,19 +9,6 @@ and up to three times that at the peak.
 import argparse
 from pathlib import Path
 
-import torch
-from mmengine.config import Config, DictAction
-from mmengine.runner import Runner
-from mmpretrain.evaluation import Accuracy
-from rich.progress import track
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
-
-from a2mim_mm.analysis import check_neighbours, knn_scores
-from a2mim_mm.engine import install_safe_loader, load_pretrained
-from a2mim_mm.engine.classes_hook import compare_classes
-from a2mim_mm.engine.cli import build_model, load_config, require, run_tool, write_json
-
 DATA = ('training images', 'test images')
 
 
@@ -46,9 +33,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='seed of a random start (default: 0)')
     parser.add_argument('--out', type=Path, metavar='METRICS.json', help='write the result to a file as well')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='values to overwrite'
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE', help='values to overwrite'
     )
     return parser.parse_args(argv)
+
+
+if __name__ == '__main__':
+    parse_args()  # --help and mistakes are answered at once: the imports below take seconds
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmpretrain.evaluation import Accuracy
+from rich.progress import track
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from a2mim_mm.analysis import check_neighbours, knn_scores
+from a2mim_mm.engine import install_safe_loader, load_pretrained
+from a2mim_mm.engine.classes_hook import compare_classes
+from a2mim_mm.engine.cli import build_model, load_config, require, run_tool, write_json
 
 
 def load_classifier(cfg: Config, pretrained: str | None, seed: int) -> nn.Module:

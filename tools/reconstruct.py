@@ -7,17 +7,10 @@ python tools/reconstruct.py CONFIG CHECKPOINT --compare CHECKPOINT ... --images 
 import argparse
 from pathlib import Path
 
-import torch
-from mmengine.config import Config, DictAction
-from torch import Tensor
 
-from a2mim_mm.apis import load_model
-from a2mim_mm.engine import install_safe_loader, load_checkpoint_file
-from a2mim_mm.engine.checkpoint import load_strictly
-from a2mim_mm.engine.cli import build_model, load_config, require, run_tool
-from a2mim_mm.models import A2MIM
-from a2mim_mm.models.masking import mask_grid, random_scores
-from a2mim_mm.visualization import draw_grid, list_images, read_image, training_size, write_png
+def checkpoint_name(path: str) -> str:
+    """What a checkpoint is called where nobody named it, folder and file: ``a2mim_vit-b/epoch_800``."""
+    return '/'.join(Path(path).with_suffix('').parts[-2:])
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -47,7 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--count', type=int, default=8, help='number of images at most (default: 8)')
     parser.add_argument('--seed', type=int, default=0, help='seed of the masks (default: 0)')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='values to overwrite'
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE', help='values to overwrite'
     )
     args = parser.parse_args(argv)
     if args.count < 1:
@@ -65,9 +58,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def checkpoint_name(path: str) -> str:
-    """What a checkpoint is called where nobody named it, folder and file: ``a2mim_vit-b/epoch_800``."""
-    return '/'.join(Path(path).with_suffix('').parts[-2:])
+if __name__ == '__main__':
+    parse_args()  # --help and mistakes are answered at once: the imports below take seconds
+
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from a2mim_mm.apis import load_model
+from a2mim_mm.engine import install_safe_loader, load_checkpoint_file
+from a2mim_mm.engine.checkpoint import load_strictly
+from a2mim_mm.engine.cli import build_model, load_config, require, run_tool
+from a2mim_mm.models import A2MIM
+from a2mim_mm.models.masking import mask_grid, random_scores
+from a2mim_mm.visualization import draw_grid, list_images, read_image, training_size, write_png
 
 
 def load_configured(cfg: Config, checkpoint: str) -> A2MIM:

@@ -8,11 +8,7 @@ import argparse
 import os
 from pathlib import Path
 
-from mmengine.config import DictAction
-from mmengine.registry import RUNNERS
-
-from a2mim_mm.engine import StrictLoadHook, install_safe_loader, launch
-from a2mim_mm.engine.cli import load_config, require, run_tool, set_work_dir, write_json
+LAUNCHERS = ('none', 'pytorch', 'slurm')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -27,14 +23,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--out', type=Path, metavar='METRICS.json', help='write the metrics to a file as well'
     )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='values to overwrite'
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE', help='values to overwrite'
     )
-    parser.add_argument('--launcher', choices=launch.LAUNCHERS, default='none', help='what started the ranks')
+    parser.add_argument(
+        '--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help='what started the ranks'
+    )
     parser.add_argument('--local-rank', '--local_rank', help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.local_rank is not None:
         os.environ.setdefault('LOCAL_RANK', args.local_rank)
     return args
+
+
+if __name__ == '__main__':
+    parse_args()  # --help and mistakes are answered at once: the imports below take seconds
+
+from mmengine.registry import RUNNERS
+
+from a2mim_mm.engine import StrictLoadHook, install_safe_loader, launch
+from a2mim_mm.engine.cli import load_config, require, run_tool, set_work_dir, write_json
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

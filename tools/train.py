@@ -7,28 +7,7 @@ tools/dist_train.sh CONFIG GPUS
 import argparse
 import os
 
-from mmengine.config import Config, DictAction
-from mmengine.runner import Runner
-
-from a2mim_mm.engine import (
-    FiniteHook,
-    HeaderHook,
-    ScheduleHook,
-    StrictLoadHook,
-    console,
-    install_safe_loader,
-    launch,
-    start_from_pretrained,
-)
-from a2mim_mm.engine.cli import (
-    check_epoch,
-    check_work_dir,
-    load_config,
-    require,
-    run_tool,
-    set_start,
-    set_work_dir,
-)
+LAUNCHERS = ('none', 'pytorch', 'slurm')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -60,9 +39,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="mixed precision on or off (default: the config's amp_dtype on a GPU, float32 on the CPU)",
     )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='values to overwrite'
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE', help='values to overwrite'
     )
-    parser.add_argument('--launcher', choices=launch.LAUNCHERS, default='none', help='what started the ranks')
+    parser.add_argument(
+        '--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help='what started the ranks'
+    )
     # Passed by `mim train` and torch.distributed.launch.
     parser.add_argument('--gpus', type=int, choices=(0, 1), help=argparse.SUPPRESS)
     parser.add_argument('--device', choices=('cpu', 'cuda'), help=argparse.SUPPRESS)
@@ -75,6 +56,33 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.local_rank is not None:
         os.environ.setdefault('LOCAL_RANK', args.local_rank)
     return args
+
+
+if __name__ == '__main__':
+    parse_args()  # --help and mistakes are answered at once: the imports below take seconds
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from a2mim_mm.engine import (
+    FiniteHook,
+    HeaderHook,
+    ScheduleHook,
+    StrictLoadHook,
+    console,
+    install_safe_loader,
+    launch,
+    start_from_pretrained,
+)
+from a2mim_mm.engine.cli import (
+    check_epoch,
+    check_work_dir,
+    load_config,
+    require,
+    run_tool,
+    set_start,
+    set_work_dir,
+)
 
 
 def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:

@@ -1,5 +1,6 @@
 """What the command-line tools share: reading a config, finding a checkpoint, saying what is wrong."""
 
+import argparse
 import difflib
 import importlib
 import inspect
@@ -9,10 +10,10 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.dist import get_rank
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -41,9 +42,18 @@ _CONFIG_KEYS = (
     'tta_model',
     'tta_pipeline',
 )
+# Settings that count something: 2.5 of them makes no sense.
+_COUNTS = (
+    'batch_size',
+    'num_workers',
+    'max_epochs',
+    'max_iters',
+    'accumulative_counts',
+    'repeats',
+    'interval',
+)
 _POINTER = 'last_checkpoint'  # mmengine's note of what training saved last
 _LEFT_BY_TRAINING = (_POINTER, '*.pth', '*/vis_data/scalars.json')
-# How Python and mmengine name a part of the stack that is not there.
 # The last frame and the message in the text of an error that PyTorch passes on from a worker.
 _IN_WORKER = re.compile(
     r'^Caught \w+ in .*'
@@ -51,18 +61,20 @@ _IN_WORKER = re.compile(
     r'\n(?P<type>[\w.]+): (?P<message>.*)',
     re.DOTALL,
 )
+# How Python and mmengine name a part of the stack that is not there.
 _NOT_INSTALLED = re.compile(r"(^|')(mmdet|mmseg|mmcv\._ext)\b")
 
 
-def load_config(path: str, options: dict | None = None) -> Config:
+def load_config(path: str, options: Sequence[str] | None = None) -> Config:
     """Read a config and overwrite values in it.
 
     Args:
         path: The config file.
-        options: Dotted names and new values, as ``--cfg-options`` gives them.
+        options: ``NAME=VALUE``, the name dotted, as ``--cfg-options`` has them.
 
     Raises:
-        ValueError: If the file cannot be read as a config, or an option names a section that does not exist.
+        ValueError: If the file cannot be read as a config; if an option names a section that does not exist,
+            or has a value of another type than the one it replaces.
     """
     if not Path(path).is_file():
         raise ValueError(f'there is no config file {path}')
@@ -77,7 +89,10 @@ def load_config(path: str, options: dict | None = None) -> Config:
             f'config {path} cannot be read: {type(error).__name__}: {error}{_base_advice(error)}'
         ) from error
     known = {*inspect.signature(Runner.__init__).parameters, *_CONFIG_KEYS}
-    for name in options or {}:
+    values = {}
+    for option in options or ():
+        name, _, text = option.partition('=')
+        values[name] = _value(option, text, _value_at(cfg, name))
         section = name.partition('.')[0]
         if section in cfg and section not in known:
             raise ValueError(
@@ -92,10 +107,44 @@ def load_config(path: str, options: dict | None = None) -> Config:
                 + (f'; did you mean {" or ".join(near)}?' if near else '')
             )
     try:
-        cfg.merge_from_dict(options or {})
+        cfg.merge_from_dict(values)
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f'--cfg-options cannot be merged into {path}: {error}') from error
     return cfg
+
+
+def _value_at(cfg: Config, name: str) -> object:
+    """The value of a dotted name, with numbers for places in lists; None where there is none."""
+    node = cfg._cfg_dict
+    for part in name.split('.'):
+        try:
+            node = node[int(part)] if isinstance(node, (list, tuple)) else node.get(part)
+        except (AttributeError, ValueError, IndexError):
+            return None
+    return node
+
+
+def _value(option: str, text: str, old: object) -> object:
+    """The value of an option, read as mmengine reads it, where it can take the place of the old one."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--option', nargs=1, action=DictAction)
+    try:
+        (value,) = parser.parse_args([f'--option={option}']).option.values()
+    except (ValueError, AssertionError) as error:
+        raise ValueError(f'--cfg-options takes NAME=VALUE, got {option!r} ({error})') from error
+    name = option.partition('=')[0]
+    if isinstance(old, str) and value is not None and text[:1] not in '[({':
+        return text  # a name stays a name: 2024 may be a folder, and so may a,b
+    kind = next((kind for kind in (bool, int, float, dict) if isinstance(old, kind)), None)
+    wrong = {
+        bool: isinstance(value, str),
+        int: isinstance(value, (str, bool)) or (isinstance(value, float) and name.endswith(_COUNTS)),
+        float: isinstance(value, (str, bool)),
+        dict: isinstance(value, (str, int, float)),
+    }
+    if wrong.get(kind, False):
+        raise ValueError(f'--cfg-options: {name} is {old!r} and cannot become {text!r}, of another type')
+    return value
 
 
 def _base_advice(error: Exception) -> str:

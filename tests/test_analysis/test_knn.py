@@ -44,7 +44,8 @@ def test_queries_are_worked_off_in_chunks(monkeypatch):
     bank, labels, query = problem(0)
     whole = knn_scores(bank, labels, query, 4)
     monkeypatch.setattr(knn, '_CHUNK', 7)
-    assert torch.equal(knn_scores(bank, labels, query, 4), whole)
+    # BLAS may sum the products of another shape in another order.
+    torch.testing.assert_close(knn_scores(bank, labels, query, 4), whole)
 
 
 def test_a_small_temperature_leaves_the_vote_to_the_nearest():

@@ -6,15 +6,7 @@ python tools/analysis/fourier.py CONFIG CHECKPOINT [CONFIG CHECKPOINT ...] --ima
 import argparse
 from functools import partial
 
-from torch import Tensor
-
-from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, make_parser, parse, progress
-from a2mim_mm.analysis.figures import draw_fourier
-from a2mim_mm.analysis.fourier import MapStatistics, diagonal, map_statistics
-from a2mim_mm.analysis.photos import Photos, choose_photos
-from a2mim_mm.analysis.sites import find_sites
-from a2mim_mm.analysis.subjects import Source, load_encoder
-from a2mim_mm.engine.cli import run_tool
+from arguments import make_parser, parse
 
 COLUMNS = dict(
     site='sites',
@@ -39,6 +31,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.sites and len({*args.sites}) < len(args.sites):
         parser.error(f'--sites must differ, got {" ".join(args.sites)}')
     return args
+
+
+if __name__ == '__main__':
+    parse_args()  # --help and mistakes are answered at once: the imports below take seconds
+
+from torch import Tensor
+
+from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, progress
+from a2mim_mm.analysis.figures import draw_fourier
+from a2mim_mm.analysis.fourier import MapStatistics, diagonal, map_statistics
+from a2mim_mm.analysis.photos import Photos, choose_photos
+from a2mim_mm.analysis.sites import find_sites
+from a2mim_mm.analysis.subjects import Source, load_encoder
+from a2mim_mm.engine.cli import run_tool
 
 
 def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:

@@ -7,25 +7,9 @@ import argparse
 import dataclasses
 from functools import partial
 
-import numpy as np
-import torch
-from torch import Tensor
+from arguments import make_parser, parse
 
-from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, make_parser, parse, progress
-from a2mim_mm.analysis.figures import draw_interaction
-from a2mim_mm.analysis.interaction import (
-    ORDER_RATIOS,
-    Plan,
-    Score,
-    image_interactions,
-    make_plan,
-    relative_strength,
-)
-from a2mim_mm.analysis.patches import FILLS, fill_colour, hide_patches, log_odds
-from a2mim_mm.analysis.photos import Photos, choose_photos
-from a2mim_mm.analysis.subjects import Source, Subject, load_classifier
-from a2mim_mm.engine.cli import run_tool
-
+FILLS = ('black', 'zero', 'mean')
 COLUMNS = dict(
     order='orders',
     order_share='order_shares',
@@ -59,16 +43,41 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--orders',
         nargs='+',
         type=float,
-        default=ORDER_RATIOS,
+        default=(0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1),
         help='shares of n - 2 (default: 0 0.05 0.1 0.2 ... 0.9 0.95 1)',
     )
     parser.add_argument(
-        '--fill', choices=FILLS, default='zero', help='colour of hidden patches, the baseline (default: zero)'
+        '--fill',
+        choices=('black', 'zero', 'mean'),
+        default='zero',
+        help='colour of hidden patches, the baseline (default: zero)',
     )
     args = parse(parser, argv)
     if args.contexts is None and args.budget is None:
         args.contexts = 100
     return args
+
+
+if __name__ == '__main__':
+    parse_args()  # --help and mistakes are answered at once: the imports below take seconds
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, progress
+from a2mim_mm.analysis.figures import draw_interaction
+from a2mim_mm.analysis.interaction import (
+    Plan,
+    Score,
+    image_interactions,
+    make_plan,
+    relative_strength,
+)
+from a2mim_mm.analysis.patches import fill_colour, hide_patches, log_odds
+from a2mim_mm.analysis.photos import Photos, choose_photos
+from a2mim_mm.analysis.subjects import Source, Subject, load_classifier
+from a2mim_mm.engine.cli import run_tool
 
 
 def score_of(subject: Subject, img_13hw: Tensor, label: int, plan: Plan, fill: str) -> Score:

@@ -6,25 +6,11 @@ python tools/analysis/occlusion.py CONFIG CHECKPOINT [CONFIG CHECKPOINT ...] --i
 import argparse
 from functools import partial
 
-import torch
-from torch import Tensor
-
-from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, make_parser, parse, progress
-from a2mim_mm.analysis.figures import draw_occlusion
-from a2mim_mm.analysis.occlusion import (
-    ORDERS,
-    correct_when_occluded,
-    drop_counts,
-    random_ranking,
-    salient_ranking,
-)
-from a2mim_mm.analysis.patches import FILLS, fill_colour
-from a2mim_mm.analysis.photos import Photos, choose_photos
-from a2mim_mm.analysis.subjects import Source, Subject, load_classifier
-from a2mim_mm.engine.cli import run_tool
-from a2mim_mm.models.masking import mask_grid
+from arguments import make_parser, parse
 
 RATIOS = tuple(tenth / 10 for tenth in range(10))
+FILLS = ('black', 'zero', 'mean')
+ORDERS = ('random', 'salient', 'non-salient')
 COLUMNS = dict(ratio='ratios', dropped='dropped', top1_mean='mean', top1_std='std')
 
 
@@ -34,17 +20,43 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--ratios', nargs='+', type=float, default=RATIOS, help='default: 0 0.1 ... 0.9')
     parser.add_argument('--patch-size', type=int, default=16, help='pixels (default: 16)')
     parser.add_argument(
-        '--fill', choices=FILLS, default='black', help='colour of hidden patches (default: black)'
+        '--fill',
+        choices=('black', 'zero', 'mean'),
+        default='black',
+        help='colour of hidden patches (default: black)',
     )
     parser.add_argument(
-        '--order', choices=ORDERS, default='random', help='which patches go first (default: random)'
+        '--order',
+        choices=('random', 'salient', 'non-salient'),
+        default='random',
+        help='which patches go first (default: random)',
     )
     parser.add_argument('--repeats', type=int, default=5, help='of random masks (default: 5)')
     args = parse(parser, argv)
     if args.repeats < 1:
         parser.error(f'--repeats must be at least 1, got {args.repeats}')
-    drop_counts(args.ratios, 1)
     return args
+
+
+if __name__ == '__main__':
+    parse_args()  # --help and mistakes are answered at once: the imports below take seconds
+
+import torch
+from torch import Tensor
+
+from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, progress
+from a2mim_mm.analysis.figures import draw_occlusion
+from a2mim_mm.analysis.occlusion import (
+    correct_when_occluded,
+    drop_counts,
+    random_ranking,
+    salient_ranking,
+)
+from a2mim_mm.analysis.patches import fill_colour
+from a2mim_mm.analysis.photos import Photos, choose_photos
+from a2mim_mm.analysis.subjects import Source, Subject, load_classifier
+from a2mim_mm.engine.cli import run_tool
+from a2mim_mm.models.masking import mask_grid
 
 
 def correct_of_batch(
@@ -81,11 +93,12 @@ def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:
         correct.append(correct_of_batch(subject, img_b3hw, labels_b, images, args))
     top1 = 100 * torch.cat(correct, dim=2).double().mean(dim=2)
     grid = mask_grid(tuple(img_b3hw.shape[2:]), args.patch_size)
+    dropped = drop_counts(args.ratios, grid[0] * grid[1])
     return dict(
         images=len(photos),
         grid=grid,
-        ratios=list(args.ratios),
-        dropped=drop_counts(args.ratios, grid[0] * grid[1]),
+        ratios=[count / (grid[0] * grid[1]) for count in dropped],  # of few patches not those asked for
+        dropped=dropped,
         top1=top1.tolist(),
         mean=top1.mean(dim=0).tolist(),
         std=top1.std(dim=0).tolist() if len(top1) > 1 else None,
@@ -95,6 +108,7 @@ def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:
 def main(argv: list[str] | None = None) -> None:
     """Measure, write, draw."""
     args = parse_args(argv)
+    drop_counts(args.ratios, 1)  # now, not when networks are loaded
     photos = choose_photos(args.images, args.count, args.seed, labelled=True)
     settings = dict(
         analysis='occlusion',
