@@ -597,7 +597,7 @@ def test_twin_differs_in_the_start_alone(path):
 
 
 def test_every_recipe_has_one_twin():
-    assert len(TWINNED) == 11
+    assert len(TWINNED) == 13
     assert sorted(map(twin_of, TWINNED)) == [path.stem for path in SCRATCH]
 
 
@@ -612,9 +612,10 @@ def test_stems_name_work_dirs():
 
 # 8. The authors' released code
 
-OFFICIAL_VITS = {  # Width, layers, heads, lr decay a layer, momentum of the averaged weights
-    'vit-b_a2mim_ft-100e_official': (768, 12, 12, 0.65, 4e-5),
-    'vit-s_a2mim_ft-100e_official': (768, 8, 8, 0.55, None),
+OFFICIAL_VITS = {  # Width, layers, heads, epochs, momentum of the averaged weights
+    'vit-b_a2mim_ft-100e_official': (768, 12, 12, 100, 4e-5),
+    'vit-s_a2mim_ft-100e_official': (768, 8, 8, 100, None),
+    'vit-s_a2mim_ft-200e_official': (768, 8, 8, 200, None),
 }
 
 
@@ -646,13 +647,13 @@ def test_hooks_of_the_recipes():
 
 @pytest.mark.parametrize('name', OFFICIAL_VITS)
 def test_official_vits(name):
-    width, layers, heads, decay, momentum = OFFICIAL_VITS[name]
+    width, layers, heads, epochs, momentum = OFFICIAL_VITS[name]
     cfg = read(name)
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-2)
-    assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == decay
+    assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == LAYER_DECAY
     assert cfg.optim_wrapper.clip_grad.max_norm == 5.0
     assert_batch(cfg, 1024)
-    assert_warmup_and_cosine(cfg, 1e-2, warmup=20, epochs=100)
+    assert_warmup_and_cosine(cfg, 1e-2, warmup=20, epochs=epochs)
     assert ema_momentum(cfg) == (momentum and pytest.approx(momentum))
 
     erasing = step_of(cfg.train_dataloader, 'RandomErasing')
@@ -697,6 +698,15 @@ def test_official_resnet():
     for key in ('lr', 'max_grad_norm'):
         recipe['optim_wrapper']['optimizer'].pop(key)
     raw['custom_hooks'] = recipe['custom_hooks']
+    assert raw == recipe
+
+
+def test_official_a3():
+    raw = as_dict(find('r50_a2mim_rsb-a3_ft-100e_official'))
+    recipe = as_dict(find('r50_a2mim_rsb-a3_ft-100e'))
+    assert raw['model']['backbone'].pop('norm_cfg') == dict(type='SyncBN')
+    assert raw['optim_wrapper']['optimizer'].pop('max_grad_norm') == 1.0
+    recipe['optim_wrapper']['optimizer'].pop('max_grad_norm')
     assert raw == recipe
 
 

@@ -1,6 +1,6 @@
 """A2MIM: mask -> fill -> encode -> decode -> loss (Li et al., arXiv 2205.13943, Figure 4)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from a2mim_mm.registry import MODELS
 
 from .fill import Fill
-from .mask_token import MaskToken
+from .mask_token import MaskToken, to_map
 from .masking import mask_grid, random_scores, resize_mask
 
 
@@ -20,8 +20,9 @@ from .masking import mask_grid, random_scores, resize_mask
 class A2MIM(BaseSelfSupervisor):
     """Architecture-Agnostic Masked Image Modeling.
 
-    Works with any backbone whose last output is a feature map (B, C, h', w')
-    and that has a sub-module to put the mask token on. The backbone stays as
+    Works with any backbone whose last output is a feature map (B, C, h', w'),
+    (B, h', w', C) or tokens (B, n + h' * w', C), and that has a sub-module to
+    put the mask token on. The backbone stays as
     it is: token, decoder and losses belong to this class, and the keys of
     ``backbone.state_dict()`` are those of the bare backbone.
 
@@ -164,19 +165,41 @@ class A2MIM(BaseSelfSupervisor):
                 feats = self.backbone(filled_b3hw)
         else:
             feats = self.backbone(filled_b3hw)
-        if feats[-1].ndim != 4:
-            raise ValueError(
-                f'the last output of {type(self.backbone).__name__} is {tuple(feats[-1].shape)}, no feature '
-                "map (B, C, h, w): a VisionTransformer needs out_type='featmap'"
-            )
-        pred_b3hw = self.neck(feats[-1])
+        feat_bchw = self._last_map(feats, mask_bhw)
+        pred_b3hw = self.neck(feat_bchw)
         if pred_b3hw.shape != img_b3hw.shape:
             raise ValueError(
-                f'the neck predicts {tuple(pred_b3hw.shape)} from features {tuple(feats[-1].shape)}, but the '
+                f'the neck predicts {tuple(pred_b3hw.shape)} from features {tuple(feat_bchw.shape)}, but the '
                 f'images are {tuple(img_b3hw.shape)}: encoder_stride must be the stride of the backbone, and '
                 'divide the input'
             )
         return pred_b3hw
+
+    def _last_map(self, feats: Tensor | Sequence[Tensor], mask_bhw: Tensor) -> Tensor:
+        """The last output of the backbone as a map (B, C, h, w), of tokens or channels-last too."""
+        name, feat = type(self.backbone).__name__, feats
+        if isinstance(feats, (tuple, list)) and feats:
+            feat = feats[-1]
+        if not isinstance(feat, Tensor):
+            raise TypeError(
+                f'{name} returns a {type(feats).__name__}: A2MIM needs one tensor, or a tuple of them'
+            )
+        if feat.ndim not in (3, 4):
+            raise ValueError(
+                f'the last output of {name} is {tuple(feat.shape)}, pooled and no feature map (B, C, h, w): '
+                "write gap_before_final_norm=False for mmpretrain's ConvNeXt, out_type='featmap' for its "
+                'VisionTransformer, and leave out pooling and classifier of others'
+            )
+        channels = next((m.in_channels for m in self.neck.modules() if hasattr(m, 'in_channels')), None)
+        if channels is None or (feat.ndim == 4 and feat.shape[1] == channels):
+            return feat
+        if channels not in feat.shape[1:]:
+            width = feat.shape[1] if feat.ndim == 4 else feat.shape[2]
+            raise ValueError(
+                f'neck.in_channels is {channels}, but the last output of {name} is {tuple(feat.shape)}: '
+                f'write neck.in_channels={width}'
+            )
+        return to_map(feat, channels, mask_bhw)
 
     def _scores(self, img_b3hw: Tensor, data_samples: list[DataSample]) -> Tensor:
         """The scores (B, h, w) that the samples carry, on the device of the images."""

@@ -5,6 +5,8 @@ from torch import Tensor, nn
 
 from a2mim_mm.registry import MODELS
 
+from .pixel_loss import focal_l1
+
 NORMALIZE = ('channel', 'batch')
 
 
@@ -46,6 +48,7 @@ def focal_frequency_loss(
     batch_spectrum: bool = False,
     log_weight: bool = False,
     normalize: str = 'channel',
+    focal_beta: float | None = None,
 ) -> Tensor:
     r"""Mean over (b, c, u, v) of :math:`\omega |D|`, D the orthonormal DFT of ``pred - target`` (Eq. 3-5).
 
@@ -66,6 +69,8 @@ def focal_frequency_loss(
         log_weight: Take :math:`\log(1 + |D|^\alpha)` as the weight.
         normalize: ``'channel'`` divides the weight by its maximum in each
             image and channel, ``'batch'`` by its one maximum over the batch.
+        focal_beta: Compare by :class:`FocalL1Loss`'s :math:`|D| (2 \sigma(\beta |D|) - 1)` with this slope,
+            instead of :math:`|D|`: with ``reweight=False`` what the authors' code does for ResNet-101.
 
     Returns:
         Scalar, computed in float32 at least.
@@ -82,6 +87,8 @@ def focal_frequency_loss(
             difference = difference.mean(dim=0, keepdim=True)
         distance = torch.fft.rfft2(difference, norm='ortho').abs()
         error = distance.square() if squared else distance
+        if focal_beta is not None:
+            error = focal_l1(distance, focal_beta)
         if reweight:
             weight = distance.detach() ** alpha
             weight = torch.log1p(weight) if log_weight else weight
@@ -115,7 +122,8 @@ class FocalFrequencyLoss(nn.Module):
     ``leak=1e-3``; it depends on the batch size of a process.
 
     Args:
-        alpha, reweight, squared, batch_spectrum, log_weight, normalize: See :func:`focal_frequency_loss`.
+        alpha, reweight, squared, batch_spectrum, log_weight, normalize, focal_beta: See
+            :func:`focal_frequency_loss`.
         leak, target_share: See :func:`loss_composite`.
 
     Raises:
@@ -132,12 +140,17 @@ class FocalFrequencyLoss(nn.Module):
         normalize: str = 'channel',
         leak: float = 0.0,
         target_share: float = 0.0,
+        focal_beta: float | None = None,
     ) -> None:
         super().__init__()
         if alpha <= 0:
             raise ValueError(f'alpha must be positive, got {alpha} (reweight=False removes the weight)')
         if normalize not in NORMALIZE:
             raise ValueError(f'normalize must be one of {", ".join(NORMALIZE)}, got {normalize!r}')
+        if focal_beta is not None and (focal_beta <= 0 or squared):
+            raise ValueError(
+                f'focal_beta must be positive, without squared=True, got {focal_beta} and squared={squared}'
+            )
         for name, value in (('leak', leak), ('target_share', target_share)):
             if not 0 <= value <= 1:
                 raise ValueError(f'{name} must lie in [0, 1], got {value}')
@@ -149,6 +162,7 @@ class FocalFrequencyLoss(nn.Module):
             batch_spectrum=batch_spectrum,
             log_weight=log_weight,
             normalize=normalize,
+            focal_beta=focal_beta,
         )
 
     @torch.compiler.disable

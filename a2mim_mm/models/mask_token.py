@@ -131,6 +131,12 @@ class MaskToken(nn.Module):
         if self._mask_bhw is None:
             return output
         self._placed = True
+        first = output[0] if isinstance(output, tuple) and output else output
+        if not isinstance(first, Tensor):
+            raise ValueError(
+                f'the output of the token site {self.site!r} is a {type(first).__name__}, no tensor: choose '
+                'a sub-module inside it, or after it, that returns one feature'
+            )
         if not isinstance(output, tuple):
             return self.place(output, self._mask_bhw)
         outputs = (self.place(output[0], self._mask_bhw), *output[1:])
@@ -162,11 +168,9 @@ class MaskToken(nn.Module):
             )
         layout = self.layout or _find_layout(tuple(feat.shape), len(self.token), mask_bhw)
         if layout == 'bchw':
-            hidden = resize_mask(mask_bhw, feat.shape[2:])[:, None]
-            return self._mix(feat, hidden, (-1, 1, 1))
+            return self._mix(feat, self._hidden(mask_bhw, feat.shape[2:])[:, None], (-1, 1, 1))
         if layout == 'bhwc':
-            hidden = resize_mask(mask_bhw, feat.shape[1:3])[..., None]
-            return self._mix(feat, hidden, (-1,))
+            return self._mix(feat, self._hidden(mask_bhw, feat.shape[1:3])[..., None], (-1,))
         num_extra = int(layout.removeprefix('blc').lstrip('+') or 0)
         size = token_grid(feat.shape[1] - num_extra, mask_bhw.shape[1:])
         if size is None:
@@ -174,9 +178,20 @@ class MaskToken(nn.Module):
                 f'the {feat.shape[1]} tokens of {tuple(feat.shape)} at {self.site!r}, less {num_extra}, '
                 f'form no grid of the shape of the mask grid {tuple(mask_bhw.shape[1:])}'
             )
-        hidden = resize_mask(mask_bhw, size).flatten(1)[..., None]
+        hidden = self._hidden(mask_bhw, size).flatten(1)[..., None]
         extra, patches = feat.split([num_extra, feat.shape[1] - num_extra], dim=1)
         return torch.cat([extra, self._mix(patches, hidden, (-1,))], dim=1)
+
+    def _hidden(self, mask_bhw: Tensor, size: tuple[int, int]) -> Tensor:
+        """D(M), (B, *size). A cell of the feature must not stand for several mask patches."""
+        grid = tuple(mask_bhw.shape[1:])
+        if grid[0] > size[0] or grid[1] > size[1]:
+            raise ValueError(
+                f'the mask grid of {grid[0]} x {grid[1]} is finer than the {size[0]} x {size[1]} feature at '
+                f'{self.site!r}, where a cell would follow one of several mask patches: choose a larger '
+                'patch_size (of mask and MaskScores), or a site of a smaller stride'
+            )
+        return resize_mask(mask_bhw, size)
 
     def _mix(self, feat: Tensor, hidden: Tensor, channel_view: tuple[int, ...]) -> Tensor:
         # Autocast may have made the feature bfloat16: the token follows it, not the other way round.
@@ -225,6 +240,27 @@ def _find_layout(shape: tuple[int, ...], channels: int, mask_bhw: Tensor) -> str
         f'feature {shape} with channels={channels} on mask grid {tuple(mask_bhw.shape[1:])} {problem} '
         '(known: (B, C, h, w), (B, h, w, C), (B, n_extra + h * w, C))'
     )
+
+
+def to_map(feat: Tensor, channels: int, mask_bhw: Tensor) -> Tensor:
+    """A feature of any layout as a map (B, C, h', w'), without the extra tokens.
+
+    Args:
+        feat: (B, C, h', w'), (B, h', w', C) or (B, n + h' * w', C).
+        channels: C, which tells the channel axis.
+        mask_bhw: Mask (B, h, w), whose grid tells the shape of that of the tokens.
+
+    Raises:
+        ValueError: If the shape fits no layout, or several.
+    """
+    layout = _find_layout(tuple(feat.shape), channels, mask_bhw)
+    if layout == 'bchw':
+        return feat
+    if layout == 'bhwc':
+        return feat.permute(0, 3, 1, 2)
+    num_extra = int(layout.removeprefix('blc+'))
+    size = token_grid(feat.shape[1] - num_extra, mask_bhw.shape[1:])
+    return feat[:, num_extra:].transpose(1, 2).unflatten(2, size)
 
 
 def token_grid(num_tokens: int, grid: tuple[int, int], whole: bool = False) -> tuple[int, int] | None:

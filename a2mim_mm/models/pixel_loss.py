@@ -6,6 +6,14 @@ from torch import Tensor, nn
 from a2mim_mm.registry import MODELS
 
 
+def focal_l1(distance: Tensor, beta: float) -> Tensor:
+    r""":math:`|d| (2 \sigma(\beta |d|) - 1)` of distances :math:`|d|`.
+
+    The gradient flows through the weight as well: it is part of the loss, not a re-weighting of it.
+    """
+    return distance * (2 * torch.sigmoid(beta * distance) - 1)
+
+
 @MODELS.register_module()
 class FocalL1Loss(nn.Module):
     r"""L1 on hidden pixels that weighs a difference d by :math:`2 \sigma(\beta |d|) - 1`, in [0, 1).
@@ -28,7 +36,5 @@ class FocalL1Loss(nn.Module):
 
     def forward(self, pred: Tensor, target: Tensor, mask_b1hw: Tensor) -> Tensor:
         """Images (B, C, H, W) and mask (B, 1, H, W) to a scalar: the mean over hidden pixels and channels."""
-        distance = (pred - target).abs()
-        # Gradient flows through the weight as well: it is part of the loss, not a re-weighting of it.
-        loss = distance * (2 * torch.sigmoid(self.beta * distance) - 1)
+        loss = focal_l1((pred - target).abs(), self.beta)
         return (loss * mask_b1hw).sum() / mask_b1hw.sum() / pred.shape[1]

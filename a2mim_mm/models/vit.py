@@ -182,6 +182,8 @@ class A2MIMViT(VisionTransformer):
         heads, last = self.arch_settings['num_heads'], self.num_layers - 1
         if self.embed_dims % heads:
             raise ValueError(f'embed_dims is {self.embed_dims}; allowed: multiples of num_heads, {heads}')
+        if self.frozen_stages > self.num_layers:
+            raise ValueError(f'frozen_stages is {self.frozen_stages}; allowed: -1 to {self.num_layers}')
         if any(index > last for index in self.out_indices):
             raise ValueError(f'out_indices is {self.out_indices}; allowed: {-last - 1} to {last}')
         if window_size is None and global_layers or not set(global_layers) <= set(range(self.num_layers)):
@@ -244,6 +246,23 @@ class A2MIMViT(VisionTransformer):
             if i in self.out_indices:
                 outs.append(self._format_output(tok_bld, grid_hw))
         return tuple(outs)
+
+    def init_weights(self) -> None:
+        """Truncated normal of std 0.02, biases zero: the usual start of a ViT, where the paper is silent.
+
+        ``init_cfg`` of type Pretrained fills the network instead.
+        """
+        super().init_weights()
+        if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
+            return
+        layers = [module for module in self.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+        for param in (self.cls_token, self.pos_embed, *(layer.weight for layer in layers)):
+            if param is not None:
+                # At 5 std: PyTorch's usual bounds, -2 and 2, let a weight in some millions be 2.
+                nn.init.trunc_normal_(param, std=0.02, a=-0.1, b=0.1)
+        for layer in layers:
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def train(self, mode: bool = True) -> A2MIMViT:
         """Sets the mode, keeps frozen stages in eval mode, and returns self (which the parent's does not)."""

@@ -63,7 +63,7 @@ def frequency_weight(diff_bcuv, alpha=1.0, reweight=True, log_weight=False, norm
 
 def l_freq(
     pred, target, mask_b1hw, *, alpha=1.0, reweight=True, squared=False, batch_spectrum=False,
-    log_weight=False, normalize='channel', leak=0.0, target_share=0.0, frozen=None,
+    log_weight=False, normalize='channel', leak=0.0, target_share=0.0, focal_beta=None, frozen=None,
 ):  # fmt: skip
     """Eq. 4 with its gradient.
 
@@ -80,11 +80,15 @@ def l_freq(
     diff = difference(pred)
     weight = frequency_weight(difference(frozen), alpha, reweight, log_weight, normalize)
     size = np.abs(diff)
-    loss = (weight * (size**2 if squared else size)).mean()
+    error, slope = (size**2, 2 * size) if squared else (size, 1.0)
+    if focal_beta is not None:  # |D| (2 sigmoid(beta |D|) - 1), whose weight is not detached
+        gate = 1 / (1 + np.exp(-focal_beta * size))
+        error, slope = size * (2 * gate - 1), (2 * gate - 1) + 2 * focal_beta * size * gate * (1 - gate)
+    loss = (weight * error).mean()
 
-    # d|D| = Re(conj(D) dD) / |D| and d|D|^2 = 2 Re(conj(D) dD), dD the transform of the composite's change.
+    # d|D| = Re(conj(D) dD) / |D|, dD the transform of the composite's change; slope is d error / d|D|.
     unit = np.divide(diff, size, out=np.zeros_like(diff), where=size > 0)
-    per_frequency = weight * (2 * diff if squared else unit) / diff.size
+    per_frequency = weight * slope * unit / diff.size
     grad = adjoint_spectrum(per_frequency).real
     if batch_spectrum:
         grad = np.repeat(grad / len(pred), len(pred), axis=0)
@@ -94,6 +98,7 @@ def l_freq(
 PAPER = {}
 OFFICIAL_VIT = dict(squared=True, batch_spectrum=True, log_weight=True, normalize='batch', target_share=0.5)
 OFFICIAL_CNN = dict(OFFICIAL_VIT, leak=1e-3)
+OFFICIAL_R101 = dict(reweight=False, focal_beta=0.2, target_share=0.5, leak=1e-3)
 
 
 def l_spa(pred, target, mask_b1hw):

@@ -52,8 +52,9 @@ def scores_of(samples):
 # ---- loss ----------------------------------------------------------------------------------------
 
 
-@BOTH
-@pytest.mark.parametrize('patch', [8, 16, 32])
+@pytest.mark.parametrize(
+    ('name', 'patch'), [('vit', 8), ('vit', 16), ('vit', 32), ('resnet', 16), ('resnet', 32)]
+)
 @pytest.mark.filterwarnings('ignore:the mask grid has only')
 def test_loss_and_gradients_match_the_assembled_reference(name, patch):
     mask = dict(type='a2mim_mm.RandomPatchMask', patch_size=patch, ratio=0.6)
@@ -500,3 +501,55 @@ def test_token_gradient_is_averaged_over_two_ranks(tmp_path):
     assert not torch.allclose(alone[0], alone[1], rtol=1e-2)
     torch.testing.assert_close(got[0], got[1], atol=0, rtol=0)
     torch.testing.assert_close(got[0], (alone[0] + alone[1]) / 2, atol=1e-5, rtol=1e-3)
+
+
+# ---- any form of the last output -----------------------------------------------------------------
+
+
+class Reshaped(torch.nn.Module):
+    """A backbone whose last output is brought into another form."""
+
+    def __init__(self, backbone, form):
+        super().__init__()
+        self.backbone, self.form = backbone, form
+
+    def forward(self, img):
+        return self.form(self.backbone(img)[-1])
+
+
+TOKENS = [
+    lambda map_bchw: map_bchw,
+    lambda map_bchw: [map_bchw],
+    lambda map_bchw: (map_bchw.permute(0, 2, 3, 1),),
+    lambda map_bchw: (map_bchw.flatten(2).mT,),
+    lambda map_bchw: (torch.nn.functional.pad(map_bchw.flatten(2).mT, (0, 0, 2, 0)),),
+]
+
+
+@pytest.mark.parametrize('form', TOKENS, ids=['tensor', 'list', 'channels-last', 'tokens', '2 + tokens'])
+def test_last_output_of_any_layout_is_decoded(form):
+    algorithm = algorithms.build('vit', mask_token=None)
+    inputs, samples = algorithms.batch()
+    expected = algorithm.loss(inputs, samples)
+    algorithm.backbone = Reshaped(algorithm.backbone, form)
+    assert algorithm.loss(inputs, samples) == expected
+
+
+@pytest.mark.parametrize(
+    ('form', 'words'),
+    [
+        (
+            lambda feat: feat.mean(dim=(2, 3)),
+            ['(3, 48), pooled', "out_type='featmap'", 'gap_before_final_norm'],
+        ),
+        (lambda feat: dict(feat=feat), ['returns a dict']),
+        (lambda feat: feat[:, :40], ['neck.in_channels is 48', 'write neck.in_channels=40']),
+        (lambda feat: feat[:, :40].flatten(2).mT, ['neck.in_channels is 48', 'write neck.in_channels=40']),
+    ],
+)
+def test_last_output_without_a_map_says_what_to_write(form, words):
+    algorithm = algorithms.build('vit', mask_token=None)
+    algorithm.backbone = Reshaped(algorithm.backbone, form)
+    with pytest.raises((ValueError, TypeError)) as error:
+        algorithm.loss(*algorithms.batch())
+    assert all(word in str(error.value) for word in words) and '\n' not in str(error.value)

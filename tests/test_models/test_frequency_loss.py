@@ -15,6 +15,7 @@ SIZES = [(8, 8), (7, 7), (8, 7), (7, 8), (6, 10), (1, 6), (6, 1), (5, 2), (2, 5)
 SETTINGS = {
     'paper': reference.PAPER,
     'official_cnn': reference.OFFICIAL_CNN,
+    'official_r101': reference.OFFICIAL_R101,
     'official_vit': reference.OFFICIAL_VIT,
     'no_reweighting': dict(reweight=False),
     'alpha_2': dict(alpha=2.0),

@@ -1,7 +1,8 @@
 # ImageNet-1K without its labels, for masked image modelling at 224 pixels.
 data_root = 'data/imagenet/'
 image_size = 224  # Table A1
-mask_patch_size = 32  # Table A1
+# Table A1. Of 7 x 7 patches 30 are hidden, 61.2 %; of the 3 x 3 that 96 pixels have, 6, 66.7 %.
+mask_patch_size = 32
 crop_scale = (0.67, 1.0)  # Appendix A.1; share of the image's area
 
 data_preprocessor = dict(

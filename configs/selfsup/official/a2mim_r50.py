@@ -36,8 +36,21 @@ pipeline = [
 train_dataloader = dict(dataset=dict(pipeline=pipeline))
 test_dataloader = dict(dataset=dict(pipeline=pipeline))
 
-# lr 1.2e-3 at batch 2048, cosine to 1e-5, as in the paper's config; norms and biases alone are free of decay.
-optim_wrapper = dict(paramwise_cfg=dict(_delete_=True, norm_decay_mult=0.0, bias_decay_mult=0.0))
+amp_dtype = None  # float32, as theirs
+
+# lr 1.2e-3 at batch 2048, cosine to 1e-5, as in the paper's config. No decay for norms, biases and the token,
+# whose lr is a tenth. Decay for the gate, and for the norms of the downsamplings, which their rule misses.
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        _delete_=True,
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys={
+            'mask_token.token': dict(lr_mult=0.1, decay_mult=0.0),
+            'downsample.1.weight': dict(),
+        },
+    )
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=True, begin=0, end=10, convert_to_iter_based=True),
     dict(
