@@ -91,6 +91,12 @@ def list_images(images: str | Path | Sequence[str | Path]) -> list[Path]:
     return paths
 
 
+def spread(items: Sequence, count: int) -> list:
+    """At most ``count`` of the items, evenly spread, the same ones each time."""
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[place] for place in places]
+
+
 def training_size(pipeline: Sequence[dict]) -> tuple[int, int] | None:
     """Height and width of the crop of a training pipeline; None if it has no RandomResizedCrop."""
     for step in pipeline:
@@ -114,6 +120,7 @@ def read_image(path: Path, size_hw: tuple[int, int]) -> Tensor:
         UnreadableImageError: If it cannot be decoded; names the file.
     """
     from a2mim_mm.data import UnreadableImageError, decode_image  # see list_images
+    from a2mim_mm.data.resizing import resize
 
     try:
         image = decode_image(Path(path).read_bytes())
@@ -122,7 +129,7 @@ def read_image(path: Path, size_hw: tuple[int, int]) -> Tensor:
     height, width = size_hw
     scale = max(height / image.shape[0], width / image.shape[1])
     resized_wh = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
-    image = cv2.resize(image, resized_wh, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    image = resize(image, resized_wh[::-1])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     crop = image[top : top + height, left : left + width, ::-1]
     return torch.from_numpy(crop.copy()).permute(2, 0, 1).float() / 255

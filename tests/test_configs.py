@@ -38,6 +38,11 @@ def read(name: str) -> Config:
     return Config.fromfile(FOLDER / name)
 
 
+def step_of(cfg: Config, kind: str) -> dict:
+    (step,) = (step for step in cfg.train_dataloader.dataset.pipeline if step.type == kind)
+    return step
+
+
 def build(cfg: Config) -> A2MIM:
     init_default_scope(cfg.default_scope)
     return MODELS.build(dict(copy.deepcopy(cfg.model), data_preprocessor=cfg.data_preprocessor))
@@ -69,10 +74,10 @@ def test_trains_on_photos(name, sample_photos):
 def test_numbers_are_those_of_table_a1(name):
     epochs, base_lr, clip, _, _, _ = PAPER[name]
     cfg = read(name)
-    crop = next(step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'RandomResizedCrop')
-    scores = next(
-        step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'a2mim_mm.MaskScores'
+    crop = next(
+        step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'a2mim_mm.RandomResizedCrop'
     )
+    scores = step_of(cfg, 'a2mim_mm.MaskScores')
     assert crop.scale == RESOLUTION
     assert tuple(crop.crop_ratio_range) == (0.67, 1.0)
     assert scores.patch_size == cfg.model.mask.patch_size == MASK_PATCH
@@ -142,7 +147,9 @@ OFFICIAL = {
 def test_official_presets(name):
     epochs, lr, lambda_freq, site, gate, crop_scale, leak = OFFICIAL[name]
     cfg = read(f'selfsup/official/{name}')
-    crop = next(step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'RandomResizedCrop')
+    crop = next(
+        step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'a2mim_mm.RandomResizedCrop'
+    )
     assert crop.crop_ratio_range[0] == crop_scale
     assert cfg.train_cfg.max_epochs == epochs
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(lr)

@@ -41,6 +41,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from a2mim_mm.data.dataset import printable
 from a2mim_mm.engine.cli import load_config, require, run_tool
 from a2mim_mm.models.fill import Fill
 from a2mim_mm.models.masking import mask_grid, resize_mask
@@ -125,7 +126,7 @@ def describe_samples(samples: list, root: str) -> list[str]:
     """Path and flip of each image."""
     lines = []
     for sample in samples:
-        path = os.path.relpath(sample.img_path, root) if root else sample.img_path
+        path = printable(os.path.relpath(sample.img_path, root) if root else sample.img_path)
         path = path if len(path) <= CAPTION_LENGTH else '...' + path[3 - CAPTION_LENGTH :]
         lines.append(path + (', flipped' if sample.get('flip') else ''))
     return lines

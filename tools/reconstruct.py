@@ -71,7 +71,7 @@ from a2mim_mm.engine.checkpoint import load_strictly
 from a2mim_mm.engine.cli import build_model, load_config, require, run_tool
 from a2mim_mm.models import A2MIM
 from a2mim_mm.models.masking import mask_grid, random_scores
-from a2mim_mm.visualization import draw_grid, list_images, read_image, training_size, write_png
+from a2mim_mm.visualization import draw_grid, list_images, read_image, spread, training_size, write_png
 
 
 def load_configured(cfg: Config, checkpoint: str) -> A2MIM:
@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     install_safe_loader()
     cfg = load_config(args.config, args.cfg_options)
     require(cfg, ('model', 'train_dataloader'), 'drawn')
-    paths = list_images(args.images)[: args.count]
+    paths = spread(list_images(args.images), args.count)
     img_b3hw = torch.stack([read_image(path, input_size(cfg)) for path in paths])
     model = load_configured(cfg, args.checkpoint)
     mask_bhw = draw_mask(model, img_b3hw, args.seed)

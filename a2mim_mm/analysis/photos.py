@@ -106,7 +106,7 @@ def choose_photos(folder: str, count: int | None, seed: int, labelled: bool) -> 
     digest = hashlib.sha256()
     for info in infos:
         path = Path(info['img_path'])
-        digest.update(os.path.relpath(path, folder).encode())
+        digest.update(os.fsencode(os.path.relpath(path, folder)))
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return Photos(
         folder,

@@ -4,6 +4,7 @@ from .dataset import UnlabelledImages
 from .decoding import UnreadableImageError, decode_image
 from .labelled import LabelledImages
 from .randomness import SampleKey, seeded
+from .resizing import RandomResizedCrop
 from .sampler import KeyedRepeatAugSampler, KeyedSampler
 from .transforms import LoadImage, MaskScores
 
@@ -13,6 +14,7 @@ __all__ = [
     'LabelledImages',
     'LoadImage',
     'MaskScores',
+    'RandomResizedCrop',
     'SampleKey',
     'UnlabelledImages',
     'UnreadableImageError',

@@ -1,19 +1,29 @@
 """A folder of unlabelled images."""
 
+import codecs
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from operator import index as to_index
 
 import numpy as np
 from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+from PIL import features
+from torch.utils.data import DataLoader
 
 from a2mim_mm.registry import DATASETS
 
 from .decoding import UnreadableImageError
 from .randomness import SampleKey, seeded
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
+# What Pillow reads; some only where it was built with the library for it.
+EXTENSIONS = (
+    *('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.dib', '.gif', '.tif', '.tiff'),
+    *('.ppm', '.pgm', '.pnm'),
+    *(('.avif',) if features.check('avif') else ()),
+    *(('.jp2',) if features.check('jpg_2000') else ()),
+)
 
 
 @DATASETS.register_module()
@@ -26,7 +36,8 @@ class UnlabelledImages(BaseDataset):
 
     An index may be a :class:`SampleKey`, from :class:`KeyedSampler`, which
     all randomness of the pipeline follows from; a plain integer ``i`` means
-    ``SampleKey(0, 0, i)``. An unreadable image is replaced by another one,
+    ``SampleKey(0, 0, i)``, for evaluation: :func:`check_keys` refuses to train
+    by such. An unreadable image is replaced by another one,
     which follows from the key, too; ``unreadable`` in the results lists
     "path: reason" of each image passed over.
 
@@ -48,6 +59,7 @@ class UnlabelledImages(BaseDataset):
         lazy_init: As in ``BaseDataset``: search the folder when first needed.
 
     Raises:
+        TypeError: If ``data_root`` is no path.
         FileNotFoundError: If the folder, or ``ann_file``, does not exist, or there is no image in it.
         NotADirectoryError: If ``data_root`` is a file.
         ValueError: If a line of ``ann_file`` is no path of an image, or an argument is out of range.
@@ -67,11 +79,17 @@ class UnlabelledImages(BaseDataset):
     ) -> None:
         if isinstance(extensions, str) or not all(ending.startswith('.') for ending in extensions):
             raise ValueError(f"extensions must be a list of endings like '.jpg', got {extensions!r}")
+        if not isinstance(data_root, (str, os.PathLike)):
+            raise TypeError(
+                f'data_root must be the path of one folder, got {data_root!r} (for several take '
+                "ConcatDataset; write digits in quotes, '2024')"
+            )
         if repeats < 1:
             raise ValueError(f'repeats must be at least 1, got {repeats}')
         if max_refetch < 0:
             raise ValueError(f'max_refetch must not be negative, got {max_refetch}')
         self.repeats = repeats
+        self.asked_by_key: bool | None = None  # whether the last index was a SampleKey
         self.extensions = tuple(ending.lower() for ending in extensions)
         super().__init__(
             ann_file=ann_file,
@@ -99,9 +117,9 @@ class UnlabelledImages(BaseDataset):
         Raises:
             RuntimeError: If the image and all its replacements are unreadable.
         """
-        if not isinstance(key, SampleKey):
-            position = to_index(key)
-            key = SampleKey(0, 0, position + len(self) if position < 0 else position)
+        self.asked_by_key = isinstance(key, SampleKey)
+        if not self.asked_by_key:
+            key = SampleKey(0, 0, range(len(self))[key])
         unreadable = []
         for index in self._candidates(key):
             data_info = self.get_data_info(index)
@@ -110,7 +128,7 @@ class UnlabelledImages(BaseDataset):
                 with seeded(key):
                     return self.pipeline(data_info)
             except UnreadableImageError as error:
-                unreadable.append(f'{data_info["img_path"]}: {error}')
+                unreadable.append(f'{printable(data_info["img_path"])}: {error}')
         raise RuntimeError(
             f'{len(unreadable)} images in a row are unreadable; the whole data set may be. They are:\n  '
             + '\n  '.join(unreadable)
@@ -121,7 +139,7 @@ class UnlabelledImages(BaseDataset):
     def _candidates(self, key: SampleKey) -> Iterator[int]:
         """The index of a key, then those of its replacements."""
         yield key.index
-        yield from np.random.default_rng(key).integers(len(self), size=self.max_refetch).tolist()
+        yield from np.random.default_rng(key.words).integers(len(self), size=self.max_refetch).tolist()
 
     def _found(self, folder: str) -> list[str]:
         others = Counter()
@@ -132,8 +150,15 @@ class UnlabelledImages(BaseDataset):
                 paths.append(path)
             else:
                 others[ending or 'no extension'] += 1
+        kinds = ', '.join(f'{count} x {ending}' for ending, count in others.most_common(5))
+        if paths and kinds:
+            print_log(
+                f'{others.total()} files below {folder} are passed over, by their ending: {kinds}; taken: '
+                f'{len(paths)}',
+                logger='current',
+                level=logging.WARNING,
+            )
         if not paths:
-            kinds = ', '.join(f'{count} x {ending}' for ending, count in others.most_common(5))
             raise FileNotFoundError(
                 f'no image below data_root {folder!r}; found there: {kinds or "no file at all"}; '
                 f'images end in one of {" ".join(self.extensions)}'
@@ -144,20 +169,62 @@ class UnlabelledImages(BaseDataset):
         if not os.path.isfile(self.ann_file):
             raise FileNotFoundError(f'ann_file {self.ann_file!r} does not exist')
         paths = []
-        with open(self.ann_file, encoding='utf-8') as lines:
-            for number, line in enumerate(lines, 1):
-                name = line.strip()
-                if not name:
-                    continue
-                if not name.lower().endswith(self.extensions):
-                    raise ValueError(
-                        f'line {number} of {self.ann_file!r} must be the path of an image and nothing '
-                        f'else (no label), ending in one of {" ".join(self.extensions)}, got {name!r}'
-                    )
-                paths.append(os.path.join(folder, name))
+        for number, line in enumerate(_text_of(self.ann_file).splitlines(), 1):
+            name = line.strip()
+            if not name:
+                continue
+            if not name.lower().endswith(self.extensions):
+                raise ValueError(
+                    f'line {number} of {self.ann_file!r} must be the path of an image and nothing '
+                    f'else (no label), ending in one of {" ".join(self.extensions)}, got {name!r}'
+                )
+            paths.append(os.path.join(folder, name))
         if not paths:
             raise FileNotFoundError(f'ann_file {self.ann_file!r} lists no image')
         return paths
+
+
+def files_of(dataset: object) -> list[UnlabelledImages]:
+    """The data sets of this package in one that may wrap them, such as mmengine's ``ConcatDataset``."""
+    if isinstance(dataset, UnlabelledImages):
+        return [dataset]
+    inner = [*getattr(dataset, 'datasets', ()), getattr(dataset, 'dataset', None)]
+    return [one for wrapped in inner if wrapped is not None for one in files_of(wrapped)]
+
+
+def check_keys(loader: DataLoader) -> None:
+    """See that a training has fresh crops and masks in each epoch, by preparing one sample as it will.
+
+    Raises:
+        ValueError: If the sampler, or a data set in between, hands on plain integers.
+    """
+    datasets = files_of(loader.dataset)
+    if not datasets:
+        return
+    index = next(iter(loader.sampler))
+    loader.dataset[index]
+    if any(dataset.asked_by_key is False for dataset in datasets):
+        culprit = type(loader.dataset if isinstance(index, SampleKey) else loader.sampler).__name__
+        raise ValueError(
+            f'train_dataloader: {culprit} hands on plain numbers, with which an image has the same crop and '
+            "mask in every epoch: write sampler=dict(type='a2mim_mm.KeyedSampler', shuffle=True), also to "
+            'count iterations, and wrap data sets by ConcatDataset and RepeatDataset only'
+        )
+
+
+def printable(path: str | os.PathLike) -> str:
+    """A path for logs and pictures: bytes in it that are no UTF-8 are written as ``\\xff``."""
+    return os.fsencode(path).decode('utf-8', 'backslashreplace')
+
+
+def _text_of(path: str) -> str:
+    """A text file in UTF-8, with or without a byte order mark, or in UTF-16 with one."""
+    with open(path, 'rb') as file:
+        data = file.read()
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return data.decode('utf-16', 'replace')
+    # Names of files need not be UTF-8: such bytes are kept as Python keeps them in paths.
+    return data.removeprefix(codecs.BOM_UTF8).decode('utf-8', 'surrogateescape')
 
 
 def _walk(folder: str) -> Iterator[str]:
@@ -180,7 +247,11 @@ def _walk(folder: str) -> Iterator[str]:
             for entry in entries:
                 if entry.name.startswith('.'):
                     continue
-                if entry.is_dir():
+                try:
+                    is_folder = entry.is_dir()
+                except OSError:  # a link that leads to itself: as a file it is unreadable, and named
+                    is_folder = False
+                if is_folder:
                     folders.append(entry.path)
                 else:
                     yield entry.path

@@ -14,13 +14,17 @@ from io import BytesIO
 
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 MAX_PIXELS = 178_956_970
 """Largest image, height * width, that is decoded: where Pillow, too, suspects a decompression bomb."""
 
 # Pillow could also start Ghostscript (EPS) or follow a vector format: a training set needs neither.
-FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM')
+FORMATS = (
+    *('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'DIB', 'TIFF', 'PPM'),
+    *(('AVIF',) if features.check('avif') else ()),
+    *(('JPEG2000',) if features.check('jpg_2000') else ()),
+)
 
 JPEG_SIGNATURE = b'\xff\xd8\xff'
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'

@@ -8,24 +8,61 @@ restart.
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 
-class SampleKey(NamedTuple):
-    """What the randomness of a sample follows from.
+class SampleKey(int):
+    """An index that carries what the randomness of its sample follows from.
 
-    Attributes:
+    Being an integer, it passes through data sets that wrap others, such as mmengine's ``ConcatDataset`` and
+    ``RepeatDataset``: their arithmetic changes the index and keeps the rest.
+
+    Args:
         seed: Seed of the run, not negative.
         epoch: Epoch, from 0.
         index: Index of the sample in the data set, not negative.
+        place: Index in the outermost data set; by default ``index``.
     """
 
-    seed: int
-    epoch: int
-    index: int
+    def __new__(cls, seed: int, epoch: int, index: int, place: int | None = None) -> 'SampleKey':
+        self = super().__new__(cls, index)
+        self.seed, self.epoch, self.place = seed, epoch, int(index if place is None else place)
+        return self
+
+    @property
+    def index(self) -> int:
+        """The index in the data set that is asked."""
+        return int(self)
+
+    @property
+    def words(self) -> tuple[int, int, int]:
+        """All that randomness follows from."""
+        return self.seed, self.epoch, self.place
+
+    def __getnewargs__(self) -> tuple[int, ...]:
+        return self.seed, self.epoch, int(self), self.place
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, SampleKey):
+            return self.__getnewargs__() == other.__getnewargs__()
+        return int(self) == other
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self.__getnewargs__())
+
+    def __repr__(self) -> str:
+        return f'SampleKey(seed={self.seed}, epoch={self.epoch}, index={int(self)}, place={self.place})'
+
+    def __sub__(self, other: int) -> 'SampleKey':
+        return SampleKey(self.seed, self.epoch, int(self) - other, self.place)
+
+    def __mod__(self, other: int) -> 'SampleKey':
+        return SampleKey(self.seed, self.epoch, int(self) % other, self.place)
 
 
 @contextmanager
@@ -37,7 +74,7 @@ def seeded(key: SampleKey) -> Iterator[None]:
     """
     states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
     # SeedSequence keeps neighbouring keys from giving related streams, which their sum would not.
-    words = np.random.SeedSequence(key).generate_state(3, np.uint32)
+    words = np.random.SeedSequence(key.words).generate_state(3, np.uint32)
     random.seed(int(words[0]))
     np.random.seed(words[1])
     torch.default_generator.manual_seed(int(words[2]))

@@ -12,6 +12,7 @@ from a2mim_mm.models.masking import mask_grid
 from a2mim_mm.registry import TRANSFORMS
 
 from .decoding import UnreadableImageError, decode_image
+from .depth import decode_deep
 
 
 @TRANSFORMS.register_module()
@@ -23,11 +24,17 @@ class LoadImage(BaseTransform):
 
     Args:
         strict: False accepts JPEGs with oddities that some cameras write, see :func:`decode_image`.
+        bits: Bits that images of 16 bits a channel really use, 8 to 16; by default all.
         backend_args: Arguments of mmengine's file backend; by default it follows from the path.
     """
 
-    def __init__(self, strict: bool = True, backend_args: dict | None = None) -> None:
+    def __init__(
+        self, strict: bool = True, bits: int | None = None, backend_args: dict | None = None
+    ) -> None:
+        if bits is not None and bits not in range(8, 17):
+            raise ValueError(f'bits must be in 8..16, got {bits!r}')
         self.strict = strict
+        self.bits = bits
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
@@ -40,13 +47,16 @@ class LoadImage(BaseTransform):
             data = fileio.get(results['img_path'], backend_args=self.backend_args)
         except OSError as error:
             raise UnreadableImageError(f'{type(error).__name__}: {error.strerror or error}') from error
-        img_hw3 = decode_image(bytes(data), self.strict)
+        img_hw3 = None if self.bits is None else decode_deep(bytes(data), self.bits)
+        if img_hw3 is None:
+            img_hw3 = decode_image(bytes(data), self.strict)
         results['img'] = img_hw3
         results['img_shape'] = results['ori_shape'] = img_hw3.shape[:2]
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(strict={self.strict}, backend_args={self.backend_args})'
+        settings = f'strict={self.strict}, bits={self.bits}, backend_args={self.backend_args}'
+        return f'{type(self).__name__}({settings})'
 
 
 @TRANSFORMS.register_module()

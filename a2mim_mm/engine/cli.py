@@ -277,10 +277,10 @@ def _last_checkpoint(work_dir: Path) -> Path | None:
 
 
 def check_epoch(runner: Runner) -> None:
-    """Build the data set and see that an epoch has a batch at all.
+    """Build the data set and see that an epoch has a batch, and other crops than the one before.
 
     Raises:
-        ValueError: If ``drop_last`` drops the only batch there is.
+        ValueError: If ``drop_last`` drops the only batch there is, or the sampler suits no training.
     """
     loader = runner.train_loop.dataloader
     if not len(loader):
@@ -289,6 +289,16 @@ def check_epoch(runner: Runner) -> None:
             'train_dataloader.drop_last drops what is left over: set a smaller train_dataloader.batch_size '
             'or more train_dataloader.dataset.repeats'
         )
+    # Imports mmpretrain, which not every training of every library needs.
+    from a2mim_mm.data.dataset import check_keys, files_of
+    from a2mim_mm.data.depth import warn_of_unused_bits
+    from a2mim_mm.visualization import spread
+
+    check_keys(loader)
+    for dataset in files_of(loader.dataset):
+        if not any(getattr(step, 'bits', None) for step in dataset.pipeline.transforms):
+            sample = spread(range(len(dataset)), count=64)
+            warn_of_unused_bits([dataset.get_data_info(index)['img_path'] for index in sample])
 
 
 def write_json(path: Path, content: dict) -> None:

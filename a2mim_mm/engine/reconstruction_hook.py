@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from a2mim_mm.registry import HOOKS
-from a2mim_mm.visualization import draw_grid, list_images, read_image, write_png
+from a2mim_mm.visualization import draw_grid, list_images, read_image, spread, write_png
 
 from .checkpoint import unwrap
 
@@ -23,7 +23,8 @@ class ReconstructionHook(Hook):
     the training as it was: mode, gradients and random states.
 
     Args:
-        images: A folder or a list of image files; None takes the first images of the training set.
+        images: A folder or a list of image files; None takes images of the training set, spread
+            evenly over its folders.
         count: Number of images, one a row.
         interval: Epochs between two grids; the end of training gets one in any case.
         seed: Seed of the masks.
@@ -48,7 +49,7 @@ class ReconstructionHook(Hook):
             raise ValueError(f'count must be at least 1, got {count}')
         if interval < 1:
             raise ValueError(f'interval must be at least 1, got {interval}')
-        self.paths = None if images is None else list_images(images)[:count]
+        self.paths = None if images is None else spread(list_images(images), count)
         self.count = count
         self.interval = interval
         self.seed = seed
@@ -69,7 +70,9 @@ class ReconstructionHook(Hook):
                 f'ReconstructionHook needs a model with reconstruct(), not {type(model).__name__}'
             )
         dataset = runner.train_dataloader.dataset
-        img_b3hw = torch.stack([_rgb(dataset[index]) for index in range(min(self.count, len(dataset)))])
+        # A data set that repeats its images has them in order several times over.
+        indices = range(len(dataset) // getattr(dataset, 'repeats', 1))
+        img_b3hw = torch.stack([_rgb(dataset[index]) for index in spread(indices, self.count)])
         if self.paths is not None:
             img_b3hw = torch.stack([read_image(path, tuple(img_b3hw.shape[2:])) for path in self.paths])
         self._img_b3hw = img_b3hw

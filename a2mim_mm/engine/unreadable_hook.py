@@ -72,8 +72,10 @@ class UnreadableImagesHook(Hook):
         if not new:
             return
         self._known.update(new)
+        from a2mim_mm.data.dataset import files_of  # imports mmpretrain
+
         dataset = runner.train_dataloader.dataset
-        total = len(dataset) // getattr(dataset, 'repeats', 1)  # of files
+        total = sum(len(one) // one.repeats for one in files_of(dataset)) or len(dataset)
         limit = max(self.min_count, int(self.max_share * total))
         runner.logger.warning(
             f'{len(new)} unreadable images replaced by others ({len(self._known)} of {total} so far, '

@@ -10,13 +10,7 @@ mask_patch_size = 16
 pipeline = [
     dict(type='a2mim_mm.LoadImage'),
     dict(type='CenterCrop', crop_size=256),
-    dict(
-        type='RandomResizedCrop',
-        scale=image_size,
-        crop_ratio_range=(0.8, 1.0),
-        backend='cv2',
-        interpolation='area',
-    ),
+    dict(type='a2mim_mm.RandomResizedCrop', scale=image_size, crop_ratio_range=(0.8, 1.0)),
     dict(type='a2mim_mm.MaskScores', patch_size=mask_patch_size),
     dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable')),
 ]

@@ -19,11 +19,9 @@ model = dict(
 pipeline = [
     dict(type='a2mim_mm.LoadImage'),
     dict(
-        type='RandomResizedCrop',
+        type='a2mim_mm.RandomResizedCrop',
         scale=image_size,
         crop_ratio_range=(0.1, 1.0),
-        backend='cv2',
-        interpolation='bicubic',
     ),
     dict(type='RandomFlip', prob=0.5),
     dict(type='a2mim_mm.MaskScores', patch_size=16),

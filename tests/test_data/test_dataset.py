@@ -1,13 +1,16 @@
 """Folders of unlabelled images: what is found in them, what is passed over, what is said of an empty one."""
 
+import codecs
 import os
 import pickle
 
 import numpy as np
 import pytest
 from helpers.pictures import encode, picture, write_photos
+from PIL import Image, features
 
 from a2mim_mm.data import SampleKey, UnlabelledImages, UnreadableImageError
+from a2mim_mm.data import dataset as dataset_module
 from a2mim_mm.registry import DATASETS
 
 LOAD = [dict(type='a2mim_mm.LoadImage')]
@@ -27,6 +30,87 @@ def touch(folder, *paths: str) -> None:
 
 
 # What is found.
+
+
+def test_endings_of_phones_and_scanners_are_taken_and_others_counted(tmp_path, monkeypatch):
+    touch(
+        tmp_path,
+        'a.jpg',
+        'b.JFIF',
+        'c.jpe',
+        'd.avif',
+        'e.jp2',
+        'f.pnm',
+        'g.heic',
+        'h.HEIC',
+        'i.mov',
+        'LICENSE',
+    )
+    said = []
+    monkeypatch.setattr(dataset_module, 'print_log', lambda message, **_: said.append(message))
+    taken = names(UnlabelledImages(tmp_path), tmp_path)
+    assert (
+        taken[:3] == ['a.jpg', 'b.JFIF', 'c.jpe']
+        and 'f.pnm' in taken
+        and not {'g.heic', 'LICENSE'} & {*taken}
+    )
+    assert len(said) == 1 and '2 x .heic, 1 x .mov, 1 x no extension' in said[0]
+    touch(tmp_path / 'only', 'a.jpg')
+    UnlabelledImages(tmp_path / 'only')
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize('ending', ['AVIF', 'JPEG2000', 'DIB', 'JPEG'])
+def test_such_files_are_read_whatever_they_are_called(tmp_path, ending):
+    kind = {'JPEG2000': 'jpg_2000', 'AVIF': 'avif'}.get(ending)
+    if kind and not features.check(kind):
+        pytest.skip(f'this Pillow reads no {ending}')
+    Image.new('RGB', (24, 16), (200, 10, 30)).save(tmp_path / 'a.jfif', format=ending)
+    image = UnlabelledImages(tmp_path, pipeline=LOAD)[0]['img']
+    assert image.shape == (16, 24, 3) and np.abs(image.mean((0, 1)) - (30, 10, 200)).max() < 4
+
+
+@pytest.mark.parametrize(
+    ('mark', 'encoding'),
+    [
+        (b'', 'utf-8'),
+        (codecs.BOM_UTF8, 'utf-8'),
+        (codecs.BOM_UTF16_LE, 'utf-16-le'),
+        (codecs.BOM_UTF16_BE, 'utf-16-be'),
+    ],
+)
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path, mark, encoding):
+    touch(tmp_path, 'a.jpg', 'ü.jpg')
+    (tmp_path / 'list.txt').write_bytes(mark + 'a.jpg\r\nü.jpg\r\n'.encode(encoding))
+    assert names(UnlabelledImages(tmp_path, ann_file='list.txt'), tmp_path) == ['a.jpg', 'ü.jpg']
+
+
+def test_names_need_not_be_utf_8(tmp_path):
+    name = os.fsdecode(b'photo_\xff.jpg')
+    write_photos(tmp_path, 1)
+    (photo,) = tmp_path.iterdir()
+    photo.rename(tmp_path / name)
+    (tmp_path / 'list.txt').write_bytes(b'photo_\xff.jpg\n')
+    for dataset in (UnlabelledImages(tmp_path, LOAD), UnlabelledImages(tmp_path, LOAD, ann_file='list.txt')):
+        assert dataset[0]['img'].ndim == 3
+    (tmp_path / name).write_bytes(b'')
+    with pytest.raises(RuntimeError) as error:
+        UnlabelledImages(tmp_path, LOAD, max_refetch=0)[0]
+    assert r'photo_\xff.jpg: the file is empty' in str(error.value).encode('utf-8').decode()
+
+
+@pytest.mark.parametrize('data_root', [2024, ['a', 'b'], None])
+def test_data_root_that_is_no_path_is_refused(data_root):
+    with pytest.raises(TypeError, match='data_root must be the path of one folder, got'):
+        UnlabelledImages(data_root)
+
+
+def test_a_link_to_itself_is_an_unreadable_image(tmp_path):
+    write_photos(tmp_path, 1)
+    (tmp_path / 'x.jpg').symlink_to(tmp_path / 'x.jpg')
+    dataset = UnlabelledImages(tmp_path, LOAD, max_refetch=30)
+    index = names(dataset, tmp_path).index('x.jpg')
+    assert any('x.jpg: ' in note and 'symbolic links' in note for note in dataset[index]['unreadable'])
 
 
 def test_every_image_nested_or_not_sorted(tmp_path):
@@ -178,7 +262,7 @@ def test_folder_without_images_says_what_is_in_it(tmp_path):
         UnlabelledImages(tmp_path)
     assert 'found there: 2 x .txt, 1 x ' in str(error.value)
     assert '1 x .tar' in str(error.value) and '1 x no extension' in str(error.value)
-    assert 'images end in one of .jpg .jpeg .png' in str(error.value)
+    assert 'images end in one of .jpg .jpeg ' in str(error.value)
 
 
 # Unreadable images.

@@ -53,7 +53,7 @@ class Samples(torch.utils.data.Dataset):
         return 3
 
     def __getitem__(self, key):
-        return {'inputs': torch.tensor(key)}
+        return {'inputs': torch.tensor(key.words)}
 
 
 class Recorder(BaseModel):

@@ -73,7 +73,7 @@ def test_grids_are_drawn_every_interval_and_at_the_end(tmp_path):
     assert not np.array_equal(first[22:-22], last[22:-22])
 
 
-def test_originals_are_the_first_training_images_in_rgb(tmp_path, monkeypatch):
+def test_originals_are_training_images_from_end_to_end_in_rgb(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
         reconstruction_hook,
@@ -83,7 +83,7 @@ def test_originals_are_the_first_training_images_in_rgb(tmp_path, monkeypatch):
     train(tmp_path, pictures(count=3))
     assert len(seen) == 2
     bgr_33hw = torch.stack(
-        [torch.randint(0, 256, (3, 8, 8), generator=torch.Generator().manual_seed(i)) for i in range(3)]
+        [torch.randint(0, 256, (3, 8, 8), generator=torch.Generator().manual_seed(i)) for i in (0, 4, 7)]
     )
     assert torch.allclose(seen[0]['original'].cpu(), bgr_33hw[:, [2, 1, 0]] / 255)
     assert torch.equal(seen[0]['masked'], seen[1]['masked'])
@@ -109,7 +109,8 @@ def test_pictures_of_a_folder(tmp_path):
     for size_hw in ((20, 20), (10, 10), (60, 40)):
         crop = read_image(folder / 'a.png', size_hw)
         assert crop.shape == (3, *size_hw)
-        assert torch.allclose(crop.mean(dim=(1, 2)), torch.tensor([200 / 255, 0, 0]), atol=0.01)
+        middle = crop[:, 2:-2, 2:-2]  # at the edges antialiasing mixes in what is beside the red
+        assert torch.allclose(middle.mean(dim=(1, 2)), torch.tensor([200 / 255, 0, 0]), atol=0.01)
     work_dir = train(tmp_path, pictures(images=str(tmp_path / 'images'), interval=5))
     assert (work_dir / 'reconstructions' / 'epoch_0002.png').exists()
 

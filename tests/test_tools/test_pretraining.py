@@ -44,7 +44,7 @@ def trained(request, root, sample_photos, tmp_path_factory):
 def test_first_epoch_leaves_log_checkpoint_and_picture(trained):
     _, work_dir, _ = trained
     log = read_log(work_dir)
-    assert 'lr 3.750e-04 = 1.600e-02 * 6 / 256 (1 ranks x 6 images x 1 accumulation)' in log
+    assert '3.750e-04 = 1.600e-02 * 6 / 256 (1 ranks x 6 images x 1 accumulation)' in log
     assert 'float32: there is no GPU' in log or torch.cuda.is_available()
     assert (work_dir / 'epoch_1.pth').is_file()
     picture = cv2.imread(str(work_dir / 'reconstructions' / 'epoch_0001.png'))

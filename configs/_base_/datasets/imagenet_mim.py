@@ -15,13 +15,7 @@ data_preprocessor = dict(
 # Appendix A.1: RandomResizedCrop only; the flip is SimMIM's, which the paper's settings follow.
 pipeline = [
     dict(type='a2mim_mm.LoadImage'),
-    dict(
-        type='RandomResizedCrop',
-        scale=image_size,
-        crop_ratio_range=crop_scale,
-        backend='cv2',
-        interpolation='bicubic',
-    ),
+    dict(type='a2mim_mm.RandomResizedCrop', scale=image_size, crop_ratio_range=crop_scale),
     dict(type='RandomFlip', prob=0.5),
     dict(type='a2mim_mm.MaskScores', patch_size=mask_patch_size),
     dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable')),

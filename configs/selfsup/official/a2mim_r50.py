@@ -22,13 +22,7 @@ model = dict(
 crop_scale = (0.8, 1.0)
 pipeline = [
     dict(type='a2mim_mm.LoadImage'),
-    dict(
-        type='RandomResizedCrop',
-        scale=224,
-        crop_ratio_range=crop_scale,
-        backend='cv2',
-        interpolation='bicubic',
-    ),
+    dict(type='a2mim_mm.RandomResizedCrop', scale=224, crop_ratio_range=crop_scale),
     dict(type='RandomFlip', prob=0.5),
     dict(type='a2mim_mm.MaskScores', patch_size=32),
     dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable')),

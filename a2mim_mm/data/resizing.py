@@ -1,0 +1,54 @@
+"""Resizing as Pillow and torchvision do it: bilinear, antialiased.
+
+A picture made smaller without a low-pass filter keeps frequencies that it should not have, and L_freq would
+learn to predict them. torchvision's kernel for uint8 tensors gives Pillow's bilinear picture in about the
+time of cv2's bicubic one, which does not filter (docs/fidelity.md has the measurement).
+"""
+
+import numpy as np
+import torch
+from mmpretrain.datasets.transforms import RandomResizedCrop as _RandomResizedCrop
+from torchvision.transforms.v2 import functional as F
+
+from a2mim_mm.registry import TRANSFORMS
+
+
+def resize(img_hw3: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Resize an image, uint8 (H, W, 3) in any order of colours, to ``size_hw``; bilinear, antialiased."""
+    img_3hw = torch.from_numpy(np.ascontiguousarray(img_hw3)).permute(2, 0, 1)
+    return F.resize(img_3hw, list(size_hw), antialias=True).permute(1, 2, 0).contiguous().numpy()
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCrop(_RandomResizedCrop):
+    """mmpretrain's ``RandomResizedCrop``, its crops resized by :func:`resize`.
+
+    **Required and modified keys:** ``img``, uint8 (H, W, 3). **Modified keys:** ``img_shape``.
+
+    Args:
+        scale: Height and width of the crop, in pixels; one number for both.
+        crop_ratio_range: Share of the image's area that a crop has.
+        aspect_ratio_range: Width over height of a crop.
+    """
+
+    def __init__(
+        self,
+        scale: int | tuple[int, int],
+        crop_ratio_range: tuple[float, float] = (0.08, 1.0),
+        aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
+    ) -> None:
+        super().__init__(scale, tuple(crop_ratio_range), tuple(aspect_ratio_range))
+
+    def transform(self, results: dict) -> dict:
+        """Crop and resize."""
+        img_hw3 = results['img']
+        top, left, height, width = self.rand_crop_params(img_hw3)
+        results['img'] = resize(img_hw3[top : top + height, left : left + width], self.scale)
+        results['img_shape'] = results['img'].shape
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(scale={self.scale}, crop_ratio_range={self.crop_ratio_range}, '
+            f'aspect_ratio_range={self.aspect_ratio_range})'
+        )
