@@ -40,7 +40,7 @@ if __name__ == '__main__':
 
 from mmengine.registry import RUNNERS
 
-from a2mim_mm.engine import StrictLoadHook, install_safe_loader, launch
+from a2mim_mm.engine import StrictLoadHook, check_labelled_data, install_safe_loader, launch
 from a2mim_mm.engine.cli import load_config, require, run_tool, set_work_dir, write_json
 
 
@@ -55,7 +55,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     cfg.resume = False
     set_work_dir(cfg, args.work_dir)
     notes = [launch.init_distributed(cfg), launch.fit_to_cpu(cfg)]
+    warnings = check_labelled_data(cfg, ('test',))
     runner = RUNNERS.build(cfg)
+    for warning in warnings:
+        runner.logger.warning(warning)
     for note in filter(None, notes):
         runner.logger.info(note)
     runner.register_hook(StrictLoadHook(args.checkpoint, resume=False))

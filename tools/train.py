@@ -69,6 +69,7 @@ from a2mim_mm.engine import (
     HeaderHook,
     ScheduleHook,
     StrictLoadHook,
+    check_labelled_data,
     console,
     install_safe_loader,
     launch,
@@ -100,7 +101,10 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
         lr=launch.scale_lr(cfg),
         start=set_start(cfg, args.resume, args.pretrained),
     )
+    warnings = check_labelled_data(cfg)
     runner = console.build_runner(cfg)
+    for warning in warnings:
+        runner.logger.warning(warning)
     for hook in (FiniteHook(), ScheduleHook(), HeaderHook(notes)):
         runner.register_hook(hook)
     if cfg.resume:

@@ -4,6 +4,7 @@ from .checkpoint import CheckpointError, StrictLoadHook, install_safe_loader, lo
 from .classes_hook import ClassesHook
 from .console import HeaderHook, OneLrHook
 from .finite_hook import FiniteHook, NonFiniteError
+from .labelled_data import check_labelled_data
 from .launch import AutocastOptimWrapper
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .pretrained import load_pretrained, start_from_pretrained
@@ -29,6 +30,7 @@ __all__ = [
     'ThroughputHook',
     'TooManyUnreadableImagesError',
     'UnreadableImagesHook',
+    'check_labelled_data',
     'install_safe_loader',
     'load_checkpoint_file',
     'load_pretrained',

@@ -1,0 +1,31 @@
+"""Files that a data set names: which of them are not there."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+
+NAMES_SHOWN = 5  # endings of files
+
+
+def absent_files(paths: Iterable[str]) -> list[str]:
+    """Those of the paths that are no files; a folder is listed once, which is cheap over a network, too."""
+    folders: dict[str, set[str]] = {}
+    absent = []
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = set(os.listdir(folder or '.')) if os.path.isdir(folder or '.') else set()
+        if name not in folders[folder]:
+            absent.append(path)
+    return absent
+
+
+def endings(folder: str) -> Counter[str]:
+    """How many files of each ending a folder and its sub-folders hold, hidden ones left out."""
+    names = (name for _, _, names in os.walk(folder, followlinks=True) for name in names if name[0] != '.')
+    return Counter(os.path.splitext(name)[1] for name in names)
+
+
+def endings_text(counts: Counter[str]) -> str:
+    """The most frequent endings, as '12 x .JPG, 3 x .png'."""
+    return ', '.join(f'{count} x {end or "no ending"}' for end, count in counts.most_common(NAMES_SHOWN))

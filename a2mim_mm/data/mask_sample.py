@@ -1,0 +1,91 @@
+"""A look at some masks of a segmentation data set, before a loss meets values that it has no class for."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image
+
+SAMPLE = 64  # masks; decoding one of 512 x 512 takes milliseconds
+
+
+def check_masks(
+    infos: Sequence[dict], load: Callable[[dict], dict], classes: Sequence[str] | int, ignore: set[int]
+) -> list[str]:
+    """Load a sample of masks, spread evenly over the list and the same each time, and look at the values.
+
+    Args:
+        infos: What the data set lists, ``seg_map_path`` and what ``load`` needs.
+        load: The data set's own ``LoadAnnotations``; returns ``gt_seg_map``, of shape (H, W).
+        classes: The names of the values 0, 1, 2, ..., or their number.
+        ignore: The values that all losses ignore.
+
+    Returns:
+        A warning where classes never occur while an ignored value does.
+
+    Raises:
+        ValueError: If a mask is not two-dimensional or has a value without a class; names the file.
+    """
+    count = classes if isinstance(classes, int) else len(classes)
+    chosen = np.unique(np.linspace(0, len(infos) - 1, SAMPLE).round().astype(int))
+    seen: set[int] = set()
+    stray: dict[int, str] = {}  # value: the first file
+    for index in chosen:
+        path = infos[index]['seg_map_path']
+        values = set(np.unique(_load(infos[index], load)).tolist())
+        for value in sorted(values - set(range(count)) - ignore):
+            stray.setdefault(value, path)
+        seen |= values
+    if stray:
+        value, path = min(stray.items())
+        raise ValueError(
+            f'{path} has the value {value}, but {count} classes have the values 0 to {count - 1}'
+            f'{_remedy(seen, set(stray), count, ignore)}'
+        )
+    ignored = sorted(seen & ignore)
+    unseen = [label for label in range(count) if label not in seen]
+    if not ignored or not unseen or infos[0].get('reduce_zero_label'):
+        return []
+    names = [str(label) if isinstance(classes, int) else f'{classes[label]!r} ({label})' for label in unseen]
+    shown = ', '.join(names[:5]) + (f', and {len(names) - 5} more' if len(names) > 5 else '')
+    return [
+        f'{infos[0]["seg_map_path"]} and others, {len(chosen)} masks seen: no pixel is of class {shown}, '
+        f'but the value {ignored[0]} occurs, which is ignored: what is drawn as {ignored[0]} is never learnt'
+    ]
+
+
+def _load(info: dict, load: Callable[[dict], dict]) -> np.ndarray:
+    path = info['seg_map_path']
+    try:
+        mask = load(dict(info, seg_fields=[]))['gt_seg_map']
+    except (OSError, AssertionError, SyntaxError) as error:
+        raise ValueError(f'{path} cannot be loaded as a mask: {error}') from error
+    if mask.ndim != 2:
+        raise ValueError(
+            f'{path} has {mask.shape[-1]} channels: a mask has one, whose value is the number of the class '
+            "(Pillow's modes L and P; RGB and RGBA hold colours)"
+        )
+    highest = _highest_of_16_bits(path)
+    if highest > 255:
+        raise ValueError(f'{path} has values up to {highest}, of which 8 bits are read: write 0 to 255')
+    return mask
+
+
+def _highest_of_16_bits(path: str) -> int:
+    """The highest value of a mask of more than 8 bits, 0 for others: read as 8 bits, 256 becomes 0."""
+    try:
+        with Image.open(path) as image:
+            return image.getextrema()[1] if image.mode.startswith('I') else 0
+    except OSError:  # in no folder of this machine, or of a format that only the data set's loader knows
+        return 0
+
+
+def _remedy(seen: set[int], stray: set[int], count: int, ignore: set[int]) -> str:
+    """What to write where the values tell."""
+    if seen - ignore == set(range(1, count + 1)):
+        return ': set reduce_zero_label=True in the data set where they begin with 1, or write them from 0'
+    if stray == {count}:
+        return f': write it as {min(ignore, default=255)}, which is ignored, or name one class more'
+    if len(seen - ignore) <= count:
+        numbers = ', '.join(map(str, sorted(seen - ignore)))
+        return f' (seen in the sample: {numbers}): number the classes from 0, without gaps'
+    return f': name all of them in metainfo.classes, or write {min(ignore, default=255)}, which is ignored'
