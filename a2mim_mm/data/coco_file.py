@@ -90,8 +90,8 @@ def check_categories(path: str, categories: Sequence[dict], classes: Sequence[st
     absent = [name for name in classes if name not in names]
     if absent:
         raise ValueError(
-            f'{path} has no category {absent[0]!r}, which metainfo.classes names, but {listed}: names must be '
-            ' equal to the letter, or mmdet leaves them out and numbers the others anew'
+            f'{path} has no category {absent[0]!r}, which metainfo.classes names, but {listed}: '
+            'names must be equal to the letter, or mmdet leaves them out and numbers the others anew'
         )
     found = tuple(name for name in names if name in classes)
     if found != tuple(classes):

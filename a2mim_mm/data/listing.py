@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 
-NAMES_SHOWN = 5  # endings of files
+_ENDINGS_SHOWN = 5
 
 
 def absent_files(paths: Iterable[str]) -> list[str]:
@@ -28,4 +28,5 @@ def endings(folder: str) -> Counter[str]:
 
 def endings_text(counts: Counter[str]) -> str:
     """The most frequent endings, as '12 x .JPG, 3 x .png'."""
-    return ', '.join(f'{count} x {end or "no ending"}' for end, count in counts.most_common(NAMES_SHOWN))
+    listed = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:_ENDINGS_SHOWN]
+    return ', '.join(f'{count} x {end or "no ending"}' for end, count in listed)

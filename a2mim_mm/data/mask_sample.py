@@ -81,11 +81,13 @@ def _highest_of_16_bits(path: str) -> int:
 
 def _remedy(seen: set[int], stray: set[int], count: int, ignore: set[int]) -> str:
     """What to write where the values tell."""
-    if seen - ignore == set(range(1, count + 1)):
-        return ': set reduce_zero_label=True in the data set where they begin with 1, or write them from 0'
+    void = min(ignore, default=255)
+    if stray == {count} and 0 not in seen:
+        return ': where values begin with 1, set reduce_zero_label=True in the data set, or write them from 0'
     if stray == {count}:
-        return f': write it as {min(ignore, default=255)}, which is ignored, or name one class more'
-    if len(seen - ignore) <= count:
-        numbers = ', '.join(map(str, sorted(seen - ignore)))
-        return f' (seen in the sample: {numbers}): number the classes from 0, without gaps'
-    return f': name all of them in metainfo.classes, or write {min(ignore, default=255)}, which is ignored'
+        return f': write it as {void}, which is ignored, or name one class more'
+    values = ', '.join(map(str, sorted(seen)[:10])) + (', ...' if len(seen) > 10 else '')
+    return (
+        f' (the sample has {values}): number the classes from 0 without gaps, name all of them in '
+        f'metainfo.classes, and write {void} for what is ignored'
+    )

@@ -2,11 +2,14 @@
 
 import importlib
 import inspect
+import os
+from collections import Counter
 from collections.abc import Iterator
 
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, get_rank
 from mmengine.registry import DATASETS, MODELS, TRANSFORMS, Registry, init_default_scope
+from PIL import Image
 
 from a2mim_mm.data.coco_file import CocoUse, check_coco_file
 from a2mim_mm.data.listing import absent_files, endings, endings_text
@@ -59,23 +62,23 @@ def _check(cfg: Config, splits: tuple[str, ...]) -> list[str]:
         loader = f'{split}_dataloader'
         for leaf in _leaves((cfg.get(loader) or {}).get('dataset') or {}):
             kind = _class_of(DATASETS, leaf)
-            parents = [one.__name__ for one in getattr(kind, '__mro__', ())]
-            if 'CocoDataset' not in parents and 'BaseSegDataset' not in parents:
+            if not _reads_coco(kind) and _base(kind, 'BaseSegDataset') is None:
                 continue
             dataset = _build_unread(leaf, kind, loader)
             if dataset is None:
                 warnings.append(f'{loader}: {leaf["type"]} is not checked, as it takes no lazy_init')
                 continue
             classes = dataset.metainfo.get('classes')
-            _compare_to_heads(cfg.model, classes, loader)
-            first = first or (loader, classes)
-            if classes != first[1]:
+            if not getattr(dataset, 'return_classes', False):  # else a text, of any classes
+                _compare_to_heads(cfg.model, classes, loader)
+                first = first or (loader, classes)
+            if first and classes != first[1]:
                 raise ValueError(
                     f'{first[0]} has the classes {first_names(first[1])}, {loader} {first_names(classes)}: '
                     'write the same metainfo.classes, in the same order'
                 )
             step = _loading_step(leaf)
-            if 'CocoDataset' in parents:
+            if _reads_coco(kind):
                 warnings += _check_coco(cfg, split, dataset, step)
             else:
                 warnings += _check_segmentation(cfg, dataset, step, loader)
@@ -99,6 +102,18 @@ def _class_of(registry: Registry, cfg: dict) -> type | None:
         return kind
     with registry.switch_scope_and_registry(None) as scoped:
         return scoped.get(kind)
+
+
+def _base(kind: type | None, name: str) -> type | None:
+    """The class of that name that a class derives from."""
+    return next((one for one in getattr(kind, '__mro__', ()) if one.__name__ == name), None)
+
+
+def _reads_coco(kind: type | None) -> bool:
+    """Whether it is a CocoDataset, or one with other classes: LVIS and panoptic files are read otherwise."""
+    coco = _base(kind, 'CocoDataset')
+    read_by = ('load_data_list', 'parse_data_info', 'COCOAPI')
+    return coco is not None and all(getattr(kind, name) is getattr(coco, name) for name in read_by)
 
 
 def _build_unread(leaf: dict, kind: type, loader: str):
@@ -125,8 +140,7 @@ def _build_unread(leaf: dict, kind: type, loader: str):
 def _loading_step(leaf: dict) -> dict | None:
     """The step of the pipeline that loads annotations, with all of its arguments; None if there is none."""
     for step in leaf.get('pipeline') or ():
-        kind = _class_of(TRANSFORMS, step)
-        if any(one.__name__ == 'LoadAnnotations' for one in getattr(kind, '__mro__', ())):
+        if _base(_class_of(TRANSFORMS, step), 'LoadAnnotations') is not None:
             return step
     return None
 
@@ -173,31 +187,30 @@ def _name_of(head: dict) -> str:
 
 
 def _check_coco(cfg: Config, split: str, dataset, step: dict | None) -> list[str]:
-    kind = type(dataset)
-    coco = next(one for one in kind.__mro__ if one.__name__ == 'CocoDataset')
-    if any(
-        getattr(kind, name) is not getattr(coco, name)
-        for name in ('load_data_list', 'parse_data_info', 'COCOAPI')
-    ):
-        return []  # reads another format
-    metrics = _metrics(cfg.get(f'{split}_evaluator')) if split != 'train' else set()
+    evaluators = _coco_metrics(cfg.get(f'{split}_evaluator')) if split != 'train' else []
     use = CocoUse(
         classes=tuple(dataset.metainfo['classes']),
         labelled=step is not None and split != 'test',
-        masks=step is not None and bool(_argument(TRANSFORMS, step, 'with_mask')) or 'segm' in metrics,
+        masks=step is not None
+        and bool(_argument(TRANSFORMS, step, 'with_mask'))
+        or any('segm' in one.get('metric', 'bbox') for one in evaluators),
         rle=step is None or bool(_argument(TRANSFORMS, step, 'poly2mask')),
-        evaluated=bool(metrics),
+        evaluated=bool(evaluators),
     )
     names, warnings = check_coco_file(dataset.ann_file, use, dataset.backend_args)
     folder = dataset.data_prefix.get('img', '')
-    _check_there([f'{folder}/{name}' if folder else name for name in names], dataset, 'images')
-    return warnings
+    _check_there([os.path.join(folder, name) for name in names], dataset, 'images')
+    others = {one['ann_file'] for one in evaluators if not _same_file(one['ann_file'], dataset.ann_file)}
+    return warnings + [
+        f'{split}_evaluator reads {other}, {split}_dataloader {dataset.ann_file}: their images must agree'
+        for other in sorted(others)
+    ]
 
 
 def _check_segmentation(cfg: Config, dataset, step: dict | None, loader: str) -> list[str]:
     infos = dataset.load_data_list()
     folder, suffix = dataset.data_prefix.get('img_path', ''), getattr(dataset, 'img_suffix', '')
-    listed = endings(folder) if dataset.backend_args is None else {}
+    listed = endings(folder) if dataset.backend_args is None else Counter()
     if not infos:
         raise ValueError(
             f'{loader}: no file in {folder} ends with {suffix!r}; there are {endings_text(listed) or 0}: '
@@ -205,11 +218,12 @@ def _check_segmentation(cfg: Config, dataset, step: dict | None, loader: str) ->
         )
     warnings = []
     _check_there([info['img_path'] for info in infos], dataset, 'images')
-    images = len({info['img_path'] for info in infos})
-    if not dataset.ann_file and sum(listed.values()) > images:
+    pictures = Counter({end: n for end, n in listed.items() if end.lower() in Image.registered_extensions()})
+    masks_apart = dataset.data_prefix.get('seg_map_path') != folder
+    if not dataset.ann_file and masks_apart and pictures.total() > len(infos):
         warnings.append(
-            f'{loader}: {images} files in {folder} end with img_suffix {suffix!r}, the others are left out; '
-            f'there are {endings_text(listed)}'
+            f'{loader}: of the images in {folder} ({endings_text(pictures)}), {len(infos)} end with '
+            f'img_suffix {suffix!r}, the others are left out'
         )
     if step is None:
         return warnings
@@ -240,11 +254,15 @@ def _check_there(paths: list[str], dataset, what: str) -> None:
         )
 
 
-def _metrics(evaluators: dict | list | None) -> set[str]:
-    """What pycocotools evaluates: the metrics of all CocoMetrics."""
-    found: set[str] = set()
-    for one in [evaluators] if isinstance(evaluators, dict) else evaluators or ():
-        if _name_of(one) == 'CocoMetric' and not one.get('format_only'):
-            metric = one.get('metric', 'bbox')
-            found |= {metric} if isinstance(metric, str) else set(metric)
-    return found
+def _coco_metrics(evaluators: dict | list | None) -> list[dict]:
+    """The evaluators that hand an annotation file to pycocotools."""
+    listed = [evaluators] if isinstance(evaluators, dict) else evaluators or ()
+    return [
+        one
+        for one in listed
+        if _name_of(one) == 'CocoMetric' and one.get('ann_file') and not one.get('format_only')
+    ]
+
+
+def _same_file(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)

@@ -1,0 +1,299 @@
+"""Configs of detection and segmentation: data that do not fit them are refused before anything is built."""
+
+import copy
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from helpers.own_data import write_own_config
+from mmengine.config import Config
+
+from a2mim_mm.engine import check_labelled_data
+
+pytest.importorskip('mmcv._ext', reason='mmdet needs the compiled ops of mmcv')
+from mmdet.datasets import CocoDataset
+from mmseg.datasets import ADE20KDataset
+
+FOLDER = Path(__file__).resolve().parents[2] / 'configs'
+SPLITS = ('train', 'val')
+
+
+def write_coco(
+    folder, names=('cat', 'dog'), ids=None, images='images/{}', file='annotations/instances_{}.json'
+):
+    """One image with an object of each category in each split."""
+    ids = ids or range(1, len(names) + 1)
+    for split in SPLITS:
+        image = folder / images.format(split) / 'a.jpg'
+        image.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(image), np.zeros((48, 64, 3), np.uint8))
+        annotations = [
+            dict(
+                id=number,
+                image_id=1,
+                category_id=number,
+                bbox=[5, 5, 20, 20],
+                area=400,
+                iscrowd=0,
+                segmentation=[[5, 5, 25, 5, 25, 25, 5, 25]],
+            )
+            for number in ids
+        ]
+        content = dict(
+            images=[dict(id=1, file_name='a.jpg', width=64, height=48)],
+            annotations=annotations,
+            categories=[dict(id=number, name=name) for number, name in zip(ids, names, strict=True)],
+        )
+        path = folder / file.format(split)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content))
+
+
+def write_masks(folder, values=(0, 1, 2), images='images/{}', masks='masks/{}', splits=SPLITS):
+    """Two images in each split; the masks have all of the values."""
+    for split in splits:
+        for pattern, ending, array in (
+            (images, '.jpg', np.zeros((8, 2 * len(values), 3), np.uint8)),
+            (masks, '.png', np.repeat(np.array([values], np.uint8), 8, axis=0)),
+        ):
+            folder_of = folder / pattern.format(split)
+            folder_of.mkdir(parents=True, exist_ok=True)
+            for name in 'ab':
+                cv2.imwrite(str(folder_of / (name + ending)), array)
+
+
+def own(folder, template, **variables):
+    return Config.fromfile(write_own_config(folder / 'own.py', template, data_root=str(folder), **variables))
+
+
+@pytest.fixture
+def detection(tmp_path):
+    write_coco(tmp_path)
+    return own(tmp_path, 'mmdet/custom_coco.py', classes=('cat', 'dog'))
+
+
+@pytest.fixture
+def segmentation(tmp_path):
+    write_masks(tmp_path)
+    return own(tmp_path, 'mmseg/custom_masks.py', classes=('background', 'cat', 'dog'))
+
+
+def refusal(cfg, splits=SPLITS):
+    with pytest.raises(ValueError) as error:
+        check_labelled_data(cfg, splits)
+    assert '\n' not in str(error.value)
+    return str(error.value)
+
+
+def rewrite(folder, split, change):
+    path = folder / f'annotations/instances_{split}.json'
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def test_good_data_pass(detection, tmp_path_factory):
+    assert check_labelled_data(detection, ('train', 'val', 'test')) == []
+
+
+def test_good_masks_pass(segmentation):
+    assert check_labelled_data(segmentation, ('train', 'val', 'test')) == []
+
+
+def test_other_libraries_pass():
+    assert check_labelled_data(Config(dict(default_scope='mmpretrain', train_dataloader=dict()))) == []
+
+
+@pytest.mark.parametrize('split', ['val', 'test'])
+def test_files_of_validation_and_test_are_read(split, detection, tmp_path):
+    path = rewrite(tmp_path, 'val', lambda content: content['annotations'][0].pop('iscrowd'))
+    message = refusal(detection, ('train', 'val') if split == 'val' else ('test',))
+    assert message.startswith(f"{path}: annotation 1 has no 'iscrowd'")
+    assert check_labelled_data(detection, ('train',)) == []
+
+
+@pytest.mark.parametrize('classes', ['cat', 'cats and dogs'])
+def test_a_string_is_no_list_of_classes(classes, detection):
+    for loader in (detection.train_dataloader, detection.val_dataloader):
+        loader.dataset.metainfo = dict(classes=classes)
+    assert f'is the string {classes!r}' in refusal(detection) and f'write ({classes!r},)' in refusal(
+        detection
+    )
+
+
+def test_a_file_of_classes_is_read(detection, tmp_path):
+    (tmp_path / 'classes.txt').write_text('cat\ndog\n')
+    for loader in (detection.train_dataloader, detection.val_dataloader):
+        loader.dataset.metainfo = dict(classes=str(tmp_path / 'classes.txt'))
+    assert check_labelled_data(detection) == []
+
+
+def test_order_of_classes(detection):
+    detection.train_dataloader.dataset.metainfo = dict(classes=('dog', 'cat'))
+    assert "write classes=('cat', 'dog')" in refusal(detection)
+
+
+def test_training_and_validation_have_the_same_classes(detection, tmp_path):
+    rewrite(tmp_path, 'val', lambda content: content['categories'].reverse())
+    detection.val_dataloader.dataset.metainfo = dict(classes=('dog', 'cat'))
+    assert refusal(detection).startswith('train_dataloader has the classes cat, dog, val_dataloader dog, cat')
+
+
+def test_boxes_alone_need_no_segmentation(detection, tmp_path):
+    def drop(content):
+        for ann in content['annotations']:
+            del ann['segmentation']
+
+    for split in SPLITS:
+        rewrite(tmp_path, split, drop)
+    assert "annotation 1 has no 'segmentation'" in refusal(detection)
+    detection.train_dataloader.dataset.pipeline[1].with_mask = False
+    detection.val_dataloader.dataset.pipeline[2].with_mask = False
+    assert "instances_val.json: annotation 1 has no 'segmentation'" in refusal(detection)
+    detection.val_evaluator.metric = 'bbox'
+    assert check_labelled_data(detection) == []
+
+
+def test_absent_images_are_named(detection, tmp_path):
+    (tmp_path / 'images/val/a.jpg').unlink()
+    assert f'1 of 1 images are not there, such as {tmp_path}/images/val/a.jpg' in refusal(detection)
+
+
+def test_an_evaluator_with_another_file_is_said(detection):
+    detection.val_evaluator.ann_file = 'data/coco/annotations/instances_val2017.json'
+    (warning,) = check_labelled_data(detection)
+    assert warning.startswith('val_evaluator reads data/coco/annotations/instances_val2017.json')
+
+
+def wrap(kind, dataset):
+    inner = copy.deepcopy(dataset)
+    if kind == 'ConcatDataset':
+        return dict(type=kind, datasets=[inner, inner])
+    return dict(type=kind, dataset=inner, **dict(pipeline=[]) if kind == 'MultiImageMixDataset' else {})
+
+
+@pytest.mark.parametrize(
+    'kind', ['ConcatDataset', 'RepeatDataset', 'ClassBalancedDataset', 'MultiImageMixDataset']
+)
+def test_wrapped_data_are_looked_into(kind, detection, segmentation, tmp_path):
+    for cfg in (detection, segmentation):
+        dataset = wrap(kind, cfg.train_dataloader.dataset)
+        cfg.train_dataloader.dataset = wrap('RepeatDataset', dataset)
+        check_labelled_data(cfg)
+    rewrite(tmp_path, 'train', lambda content: content['images'][0].pop('height'))
+    cv2.imwrite(str(tmp_path / 'masks/train/b.png'), np.full((8, 6), 3, np.uint8))
+    assert "has no 'height'" in refusal(detection)
+    assert 'b.png has the value 3' in refusal(segmentation)
+
+
+@pytest.mark.parametrize(
+    ('head', 'number'),
+    [('bbox_head', 3), ('mask_head', 3), ('bbox_head', None)],  # None: 80 by default
+)
+def test_number_of_classes_of_a_detector(head, number, detection):
+    if number is None:
+        del detection.model.roi_head[head]['num_classes']
+    else:
+        detection.model.roi_head[head].num_classes = number
+    message = refusal(detection)
+    assert message.startswith('train_dataloader has 2 classes (cat, dog)')
+    assert f'model.roi_head.{head}.num_classes {number or 80}: ' in message
+
+
+def test_heads_of_a_cascade_and_of_one_stage(detection):
+    head = detection.model.roi_head.bbox_head
+    detection.model.roi_head.bbox_head = [copy.deepcopy(head) for _ in range(3)]
+    assert check_labelled_data(detection) == []
+    detection.model.roi_head.bbox_head[2].num_classes = 4
+    assert 'model.roi_head.bbox_head.2.num_classes 4' in refusal(detection)
+    detection.model = dict(type='RetinaNet', bbox_head=dict(type='RetinaHead', num_classes=80, in_channels=8))
+    assert 'model.bbox_head.num_classes 80' in refusal(detection)
+
+
+def test_heads_of_a_segmentor(segmentation):
+    segmentation.model.decode_head.num_classes = 11
+    assert 'model.decode_head.num_classes 11' in refusal(segmentation)
+    segmentation.model.decode_head.num_classes = 3
+    auxiliary = segmentation.model.auxiliary_head
+    boundaries = dict(type='STDCHead', num_classes=2, boundary_threshold=0.1)
+    segmentation.model.auxiliary_head = [auxiliary, boundaries]
+    assert check_labelled_data(segmentation) == []
+    auxiliary = dict(auxiliary, num_classes=5)
+    segmentation.model.auxiliary_head = [boundaries, auxiliary]
+    assert 'model.auxiliary_head.1.num_classes 5' in refusal(segmentation)
+
+
+def test_masks_of_another_kind_in_validation(segmentation, tmp_path):
+    cv2.imwrite(str(tmp_path / 'masks/val/b.png'), np.zeros((8, 6, 3), np.uint8))
+    message = refusal(segmentation)
+    assert message.startswith(f'{tmp_path}/masks/val/b.png has 3 channels')
+
+
+def test_void_is_what_all_heads_ignore(segmentation, tmp_path):
+    cv2.imwrite(str(tmp_path / 'masks/train/b.png'), np.full((8, 6), 3, np.uint8))
+    assert 'has the value 3' in refusal(segmentation)
+    segmentation.model.decode_head.ignore_index = 3
+    assert 'has the value 3' in refusal(segmentation)
+    segmentation.model.auxiliary_head.ignore_index = 3
+    assert check_labelled_data(segmentation) == []
+
+
+def test_no_file_has_the_ending(segmentation, tmp_path):
+    for path in (tmp_path / 'images/train').iterdir():
+        path.rename(path.with_suffix('.JPG'))
+    message = refusal(segmentation)
+    assert f"no file in {tmp_path}/images/train ends with '.jpg'; there are 2 x .JPG" in message
+
+
+def test_a_few_files_have_another_ending(segmentation, tmp_path):
+    (tmp_path / 'images/train/b.jpg').rename(tmp_path / 'images/train/b.jpeg')
+    (warning,) = check_labelled_data(segmentation)
+    assert '(1 x .jpeg, 1 x .jpg), 1 end with' in warning and 'left out' in warning
+
+
+def test_an_image_without_a_mask(segmentation, tmp_path):
+    (tmp_path / 'masks/val/b.png').unlink()
+    assert f'1 of 2 masks (seg_map_suffix) are not there, such as {tmp_path}/masks/val/b.png' in refusal(
+        segmentation
+    )
+
+
+def test_a_folder_that_is_not_there(segmentation, detection, tmp_path):
+    segmentation.train_dataloader.dataset.data_prefix.img_path = 'nowhere'
+    assert 'nowhere' in refusal(segmentation)
+    detection.train_dataloader.dataset.ann_file = 'nowhere.json'
+    assert 'nowhere.json' in refusal(detection)
+
+
+@pytest.mark.parametrize('path', sorted((FOLDER / 'mmdet').glob('mask-rcnn*.py')), ids=lambda path: path.stem)
+def test_coco_as_published_passes(path, tmp_path):
+    """80 categories whose ids have gaps, and the configs as they are."""
+    ids = [number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
+    write_coco(
+        tmp_path,
+        names=CocoDataset.METAINFO['classes'],
+        ids=ids,
+        images='{}2017',
+        file='annotations/instances_{}2017.json',
+    )
+    cfg = Config.fromfile(path)
+    for split in (*SPLITS, 'test'):
+        cfg[f'{split}_dataloader'].dataset.data_root = str(tmp_path)
+    for split in ('val', 'test'):
+        cfg[f'{split}_evaluator'].ann_file = str(tmp_path / 'annotations/instances_val2017.json')
+    assert check_labelled_data(cfg, (*SPLITS, 'test')) == []
+
+
+@pytest.mark.parametrize('path', sorted((FOLDER / 'mmseg').glob('upernet*.py')), ids=lambda path: path.stem)
+def test_ade20k_as_published_passes(path, tmp_path):
+    """Values 1 to 150, and 0, which reduce_zero_label takes for void."""
+    layout = dict(images='images/{}', masks='annotations/{}', splits=('training', 'validation'))
+    write_masks(tmp_path, values=range(151), **layout)
+    cfg = Config.fromfile(path)
+    for split in (*SPLITS, 'test'):
+        cfg[f'{split}_dataloader'].dataset.data_root = str(tmp_path)
+    assert len(ADE20KDataset.METAINFO['classes']) == 150
+    assert check_labelled_data(cfg, (*SPLITS, 'test')) == []
