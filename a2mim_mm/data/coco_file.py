@@ -5,10 +5,10 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 
 from mmengine import fileio
 
+_NUMBERS = {int, float}  # as JSON is read; no bool
 _MIN_OUTSIDE = 0.05  # of the image's side: less is rounding
 _MANY_OUTSIDE = 0.1  # of the boxes
 _MANY_UNUSED = 0.01  # of the annotations: COCO itself has a few boxes below one pixel
@@ -220,7 +220,7 @@ def _mask_problem(ann: dict, width: float, height: float, use: CocoUse) -> str |
     if isinstance(mask, list):
         if not isinstance(mask[0], list):
             return 'has a flat list as segmentation: nest it, [[x1, y1, x2, y2, ...]]'
-        if not all(isinstance(part, list) and all(map(_is_number, part)) for part in mask):
+        if not all(isinstance(part, list) and _NUMBERS.issuperset(map(type, part)) for part in mask):
             return 'has a segmentation that is no list of lists of numbers, [[x1, y1, x2, y2, ...]]'
         if all(len(part) < 6 or len(part) % 2 for part in mask):
             return 'has a segmentation without a polygon of three points, [[x1, y1, x2, y2, x3, y3, ...]]'
@@ -242,7 +242,7 @@ def _is_kept(ann: dict, width: float, height: float) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) in _NUMBERS and math.isfinite(value)
 
 
 def _value(ann: dict, key: str) -> str:
