@@ -124,14 +124,13 @@ def _name(entry: object) -> str:
 def _image_problem(image: dict, sizes: dict) -> str | None:
     if not isinstance(image, dict):
         return 'is no dictionary'
-    for key in ('id', 'file_name', 'width', 'height'):
-        if key not in image:
-            return f'has no {key!r}: write {"its size in pixels" if key in ("width", "height") else "it"}'
+    if not isinstance(image.get('id'), (int, str)):
+        return f'has {_value(image, "id")}: write a number'
     for key in ('width', 'height'):
-        if not _is_number(image[key]) or image[key] <= 0:
-            return f'has {key} {image[key]!r}: write its size in pixels'
-    if not isinstance(image['file_name'], str):
-        return f'has file_name {image["file_name"]!r}: write a string'
+        if not _is_number(image.get(key)) or image[key] <= 0:
+            return f'has {_value(image, key)}: write its size in pixels'
+    if not isinstance(image.get('file_name'), str):
+        return f'has {_value(image, "file_name")}: write a path below the folder of the images'
     if image['id'] in sizes:
         return 'is there twice: ids must differ'
     return None
@@ -141,7 +140,7 @@ def _check_annotations(path: str, content: dict, sizes: dict, use: CocoUse) -> l
     """Check each annotation by itself, then what only all of them show; returns warnings."""
     used_ids = {category['id'] for category in content['categories'] if category['name'] in use.classes}
     known_ids = {category['id'] for category in content['categories']}
-    seen, unused, outside, total = set(), [], 0, 0
+    seen, unused, learnt, outside, total = set(), [], 0, 0, 0
     corners = True
     for ann in content.get('annotations') or ():
         problem = _annotation_problem(ann, sizes, known_ids, seen)
@@ -155,15 +154,16 @@ def _check_annotations(path: str, content: dict, sizes: dict, use: CocoUse) -> l
                 x, y, w, h = ann['bbox']
                 total += 1
                 unused += [] if kept else [ann['id']]
+                learnt += kept and not ann.get('iscrowd')
                 outside += x + w > (1 + _MIN_OUTSIDE) * width or y + h > (1 + _MIN_OUTSIDE) * height
                 corners = corners and w > x and h > y
         if problem:
             raise ValueError(f'{path}: annotation {_name(ann)} {problem}')
         seen.add(ann['id'])
-    if use.labelled and len(unused) == total:
+    if use.labelled and not learnt:
         raise ValueError(
-            f'{path}: mmdet uses none of its {total} annotations of the classes, as each has a box outside '
-            'of its image or below one pixel, or an area of 0: a bbox is [x, y, width, height] in pixels'
+            f'{path}: mmdet uses none of its {total} annotations of the classes, as each has a box '
+            'outside of its image or below one pixel, an area of 0, or iscrowd 1: a bbox is [x, y, width, height], in pixels'
         )
     if outside > _MANY_OUTSIDE * total and corners:
         raise ValueError(
@@ -185,8 +185,8 @@ def _annotation_problem(ann: dict, sizes: dict, known_ids: set, seen: set) -> st
     if not isinstance(ann, dict):
         return 'is no dictionary'
     for key in ('id', 'image_id', 'category_id'):
-        if key not in ann:
-            return f'has no {key!r}: write it'
+        if not isinstance(ann.get(key), (int, str)):
+            return f'has {_value(ann, key)}: write a number'
     if ann['image_id'] not in sizes:
         return f"is of image {ann['image_id']!r}, whose id 'images' does not have (numbers, not strings?)"
     if ann['category_id'] not in known_ids:
@@ -245,5 +245,5 @@ def _is_number(value: object) -> bool:
     return type(value) in _NUMBERS and math.isfinite(value)
 
 
-def _value(ann: dict, key: str) -> str:
-    return f'{key} {ann[key]!r}' if key in ann else f'no {key!r}'
+def _value(entry: dict, key: str) -> str:
+    return f'{key} {repr(entry[key])[:100]}' if key in entry else f'no {key!r}'

@@ -199,7 +199,7 @@ def _check_coco(cfg: Config, split: str, dataset, step: dict | None) -> list[str
     )
     names, warnings = check_coco_file(dataset.ann_file, use, dataset.backend_args)
     folder = dataset.data_prefix.get('img', '')
-    _check_there([os.path.join(folder, name) for name in names], dataset, 'images')
+    _check_there([os.path.join(folder, name) for name in names], dataset, folder, 'images')
     others = {one['ann_file'] for one in evaluators if not _same_file(one['ann_file'], dataset.ann_file)}
     return warnings + [
         f'{split}_evaluator reads {other}, {split}_dataloader {dataset.ann_file}: their images must agree'
@@ -217,7 +217,7 @@ def _check_segmentation(cfg: Config, dataset, step: dict | None, loader: str) ->
             'set img_suffix, upper and lower case differ'
         )
     warnings = []
-    _check_there([info['img_path'] for info in infos], dataset, 'images')
+    _check_there([info['img_path'] for info in infos], dataset, folder, 'images')
     pictures = Counter({end: n for end, n in listed.items() if end.lower() in Image.registered_extensions()})
     masks_apart = dataset.data_prefix.get('seg_map_path') != folder
     if not dataset.ann_file and masks_apart and pictures.total() > len(infos):
@@ -229,7 +229,8 @@ def _check_segmentation(cfg: Config, dataset, step: dict | None, loader: str) ->
         return warnings
     if infos[0].get('seg_map_path') is None:
         raise ValueError(f'{loader}: data_prefix.seg_map_path, the folder of the masks, is not set')
-    _check_there([info['seg_map_path'] for info in infos], dataset, 'masks (seg_map_suffix)')
+    masks = dataset.data_prefix.get('seg_map_path', '')
+    _check_there([info['seg_map_path'] for info in infos], dataset, masks, 'masks (seg_map_suffix)')
     ignored = [_argument(MODELS, head, 'ignore_index') for _, head in _heads(cfg.model, 'model')]
     ignore = (
         set.intersection(*({_IGNORED if one is None else one} for one in ignored)) if ignored else {_IGNORED}
@@ -244,13 +245,13 @@ def _number_of_classes(model: dict) -> int | None:
     return next((_argument(MODELS, head, 'num_classes') for _, head in _heads(model, 'model')), None)
 
 
-def _check_there(paths: list[str], dataset, what: str) -> None:
+def _check_there(paths: list[str], dataset, folder: str, what: str) -> None:
     """Refuse a data set, on this machine's disks, that lacks a file it lists."""
     absent = absent_files(paths) if dataset.backend_args is None else []
     if absent:
         raise ValueError(
-            f'{len(absent)} of {len(paths)} {what} are not there, such as {absent[0]}: mend data_root, '
-            'data_prefix or the list'
+            f'{len(absent)} of {len(paths)} {what} are not there, such as {absent[0]}; {folder} holds '
+            f'{endings_text(endings(folder)) or "no file"}: mend data_root, data_prefix, names or endings'
         )
 
 

@@ -77,10 +77,12 @@ def test_a_good_file_passes(tmp_path):
         (changed('images', width='64'), "image 2 has width '64'"),
         (changed('images', height=0), 'image 2 has height 0'),
         (changed('images', file_name=ABSENT), "image 2 has no 'file_name'"),
+        (changed('images', id=[2]), 'has id [2]'),
         (changed('images', id=1), 'image 1 is there twice'),
         (changed('annotations', id=ABSENT), "has no 'id'"),
         (changed('annotations', id=1), 'annotation 1 is there twice'),
         (changed('annotations', image_id='2'), "annotation 3 is of image '2'"),
+        (changed('annotations', image_id=None), 'annotation 3 has image_id None'),
         (changed('annotations', category_id=2), 'annotation 3 is of category 2'),
         (changed('annotations', bbox=ABSENT), 'annotation 3 has bbox None'),
         (changed('annotations', bbox=[1, 2, 3]), 'annotation 3 has bbox [1, 2, 3]'),
@@ -149,6 +151,13 @@ def test_boxes_in_fractions_of_the_image(tmp_path):
     assert 'uses none of its 2 annotations' in refusal(
         tmp_path, with_boxes([0.1, 0.1, 0.5, 0.5], [0, 0, 1, 0.9])
     )
+
+
+def test_nothing_but_crowds(tmp_path):
+    content = copy.deepcopy(GOOD)
+    for ann in content['annotations']:
+        ann['iscrowd'] = 1
+    assert 'uses none of its 3 annotations' in refusal(tmp_path, content)
 
 
 def test_some_unused_boxes_are_said(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from helpers.own_data import write_own_config
 from mmengine.config import Config
 
-from a2mim_mm.engine import check_labelled_data
+from a2mim_mm.engine import check_labelled_data, labelled_data
 
 pytest.importorskip('mmcv._ext', reason='mmdet needs the compiled ops of mmcv')
 from mmdet.datasets import CocoDataset
@@ -95,12 +95,28 @@ def rewrite(folder, split, change):
     return str(path)
 
 
-def test_good_data_pass(detection, tmp_path_factory):
-    assert check_labelled_data(detection, ('train', 'val', 'test')) == []
+@pytest.mark.parametrize('task', ['detection', 'segmentation'])
+def test_good_data_pass_and_the_config_stays_as_it_is(task, request):
+    cfg = request.getfixturevalue(task)
+    before = copy.deepcopy(cfg._cfg_dict)
+    assert check_labelled_data(cfg, ('train', 'val', 'test')) == []
+    assert cfg._cfg_dict == before
 
 
-def test_good_masks_pass(segmentation):
-    assert check_labelled_data(segmentation, ('train', 'val', 'test')) == []
+def test_other_ranks_are_told(detection, monkeypatch):
+    """Rank 1 reads nothing and hears from rank 0."""
+    for told in ([['a warning'], None], [[], 'a fault']):
+        monkeypatch.setattr(labelled_data, 'get_rank', lambda: 1)
+        monkeypatch.setattr(labelled_data, '_check', None)
+        monkeypatch.setattr(
+            labelled_data,
+            'broadcast_object_list',
+            lambda data, told=told: data.__setitem__(slice(None), told),
+        )
+        if told[1] is None:
+            assert check_labelled_data(detection) == ['a warning']
+        else:
+            assert refusal(detection) == 'a fault'
 
 
 def test_other_libraries_pass():
@@ -256,9 +272,9 @@ def test_a_few_files_have_another_ending(segmentation, tmp_path):
 
 def test_an_image_without_a_mask(segmentation, tmp_path):
     (tmp_path / 'masks/val/b.png').unlink()
-    assert f'1 of 2 masks (seg_map_suffix) are not there, such as {tmp_path}/masks/val/b.png' in refusal(
-        segmentation
-    )
+    message = refusal(segmentation)
+    assert f'1 of 2 masks (seg_map_suffix) are not there, such as {tmp_path}/masks/val/b.png' in message
+    assert f'{tmp_path}/masks/val holds 1 x .png' in message
 
 
 def test_a_folder_that_is_not_there(segmentation, detection, tmp_path):
