@@ -163,7 +163,8 @@ def _check_annotations(path: str, content: dict, sizes: dict, use: CocoUse) -> l
     if use.labelled and not learnt:
         raise ValueError(
             f'{path}: mmdet uses none of its {total} annotations of the classes, as each has a box '
-            'outside of its image or below one pixel, an area of 0, or iscrowd 1: a bbox is [x, y, width, height], in pixels'
+            'outside of its image or below one pixel, an area of 0, or iscrowd 1: a bbox is '
+            '[x, y, width, height], in pixels'
         )
     if outside > _MANY_OUTSIDE * total and corners:
         raise ValueError(

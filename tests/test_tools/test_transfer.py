@@ -33,6 +33,17 @@ def last_validation(work_dir: Path) -> dict:
     return next(line for line in reversed(lines) if 'loss' not in line)
 
 
+@pytest.mark.parametrize('name', ['train', 'test'])
+def test_labels_that_do_not_fit_are_refused_before_data_sets_are_built(name, tmp_path):
+    voc_photo.write_coco(tmp_path)
+    config = write_own_config(tmp_path / 'own.py', data_root=f'{tmp_path}/', **DETECTION)
+    for path in (tmp_path / 'annotations').iterdir():
+        path.write_text(path.read_text().replace('"height"', '"rows"'))
+    arguments = ['none.pth'] if name == 'test' else ['--device', 'cpu']
+    with pytest.raises(ValueError, match=r"instances_\w+\.json: image 1 has no 'height'"):
+        tool(name).main([config, *arguments, '--work-dir', f'{tmp_path}/run'])
+
+
 @pytest.mark.parametrize(
     ('own', 'write', 'metrics', 'options'),
     [
