@@ -230,7 +230,7 @@ def _mask_problem(ann: dict, width: float, height: float, use: CocoUse) -> str |
         return 'has a segmentation that is neither polygons nor a run-length code, dict(size=..., counts=...)'
     if mask.get('size') != [height, width]:
         return f'has a run-length code of size {mask.get("size")}, its image [{height}, {width}]'
-    if not use.rle:
+    if not use.rle and not ann.get('iscrowd'):
         return 'has a run-length code, which LoadAnnotations drops: set its poly2mask=True'
     return None
 

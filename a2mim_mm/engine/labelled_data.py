@@ -68,7 +68,7 @@ def _check(cfg: Config, splits: tuple[str, ...]) -> list[str]:
             if dataset is None:
                 warnings.append(f'{loader}: {leaf["type"]} is not checked, as it takes no lazy_init')
                 continue
-            classes = dataset.metainfo.get('classes')
+            classes = tuple(dataset.metainfo.get('classes') or ())
             if not getattr(dataset, 'return_classes', False):  # else a text, of any classes
                 _compare_to_heads(cfg.model, classes, loader)
                 first = first or (loader, classes)
@@ -140,15 +140,15 @@ def _build_unread(leaf: dict, kind: type, loader: str):
 def _loading_step(leaf: dict) -> dict | None:
     """The step of the pipeline that loads annotations, with all of its arguments; None if there is none."""
     for step in leaf.get('pipeline') or ():
-        if _base(_class_of(TRANSFORMS, step), 'LoadAnnotations') is not None:
+        if isinstance(step, dict) and _base(_class_of(TRANSFORMS, step), 'LoadAnnotations') is not None:
             return step
     return None
 
 
-def _compare_to_heads(model: dict, classes: tuple[str, ...] | None, loader: str) -> None:
+def _compare_to_heads(model: dict, classes: tuple[str, ...], loader: str) -> None:
     for name, head in _heads(model, 'model'):
         number = _argument(MODELS, head, 'num_classes')
-        if classes is not None and isinstance(number, int) and number != len(classes):
+        if classes and isinstance(number, int) and number != len(classes):
             raise ValueError(
                 f'{loader} has {len(classes)} classes ({first_names(classes)}), {name}.num_classes {number}: '
                 f'write {name}.num_classes={len(classes)}, or name all classes in metainfo.classes'
@@ -211,6 +211,8 @@ def _check_segmentation(cfg: Config, dataset, step: dict | None, loader: str) ->
     infos = dataset.load_data_list()
     folder, suffix = dataset.data_prefix.get('img_path', ''), getattr(dataset, 'img_suffix', '')
     listed = endings(folder) if dataset.backend_args is None else Counter()
+    if not infos and dataset.ann_file:
+        raise ValueError(f'{loader}: the list {dataset.ann_file} is empty')
     if not infos:
         raise ValueError(
             f'{loader}: no file in {folder} ends with {suffix!r}; there are {endings_text(listed) or 0}: '

@@ -117,6 +117,7 @@ def test_a_fault_names_file_entry_and_remedy(content, told, tmp_path):
         (dict(evaluated=False), dict(segmentation=ABSENT, bbox=[10, 10, 0.5, 20])),  # mmdet drops it
         (dict(), dict(bbox=ABSENT, area=ABSENT, ignore=True)),
         (dict(), dict(bbox=[10.5, 10, 20, 20.0])),
+        (dict(rle=False), dict(segmentation=RLE, iscrowd=1)),  # as COCO has its crowds
     ],
 )
 def test_what_is_not_read_is_not_asked_for(use, values, tmp_path):

@@ -152,6 +152,11 @@ def test_order_of_classes(detection):
     assert "write classes=('cat', 'dog')" in refusal(detection)
 
 
+def test_classes_may_be_a_list_in_one_split_and_a_tuple_in_another(detection):
+    detection.val_dataloader.dataset.metainfo = dict(classes=['cat', 'dog'])
+    assert check_labelled_data(detection) == []
+
+
 def test_training_and_validation_have_the_same_classes(detection, tmp_path):
     rewrite(tmp_path, 'val', lambda content: content['categories'].reverse())
     detection.val_dataloader.dataset.metainfo = dict(classes=('dog', 'cat'))
@@ -262,6 +267,12 @@ def test_no_file_has_the_ending(segmentation, tmp_path):
         path.rename(path.with_suffix('.JPG'))
     message = refusal(segmentation)
     assert f"no file in {tmp_path}/images/train ends with '.jpg'; there are 2 x .JPG" in message
+
+
+def test_an_empty_list_of_files(segmentation, tmp_path):
+    (tmp_path / 'list.txt').write_text('')
+    segmentation.train_dataloader.dataset.ann_file = 'list.txt'
+    assert f'the list {tmp_path}/list.txt is empty' in refusal(segmentation)
 
 
 def test_a_few_files_have_another_ending(segmentation, tmp_path):
