@@ -8,26 +8,30 @@
     model = load_model('work_dirs/a2mim_vit-s/epoch_300.pth')
     pictures = reconstruct(model, ['photo.jpg'])
 
-Images are files, folders of them, or a tensor; files are resized to the size of the training, and all are
-normalised and moved to the model's device on the way. Checkpoints are data: nothing in them is run.
+Images are files, folders of them, PIL images, arrays or a tensor. All but a tensor are resized to the size of
+the training, and all are normalised and moved to the model's device on the way. Checkpoints are data: nothing
+in them is run.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.registry import DefaultScope
+from PIL import Image
 from torch import Tensor, nn
 
 from a2mim_mm.engine.checkpoint import CheckpointError, load_checkpoint_file, load_strictly
 from a2mim_mm.engine.pretrained import BACKBONE, find_pretrained
-from a2mim_mm.engine.saved_config import build_network, read_saved_config
+from a2mim_mm.engine.saved_config import build_network, read_saved_config, saved_input_size
 from a2mim_mm.models.a2mim import A2MIM, evaluating
 from a2mim_mm.registry import MODELS
-from a2mim_mm.visualization import list_images, read_image, training_size
+from a2mim_mm.visualization import fit_image, list_images, read_image
 
-Images = Tensor | str | Path | Sequence[str | Path]
+Images = Tensor | np.ndarray | Image.Image | str | Path | Iterable[np.ndarray | Image.Image | str | Path]
 
 _BATCH = 32  # images that go through a network at once
 # Where a checkpoint does not say: ImageNet's, as in all configs of this package. RGB in 0..1.
@@ -84,28 +88,51 @@ def load_model(path: str | Path) -> A2MIM:
 
 
 def extract_features(
-    backbone: nn.Module, images: Images, layers: Sequence[str] = (), batch_size: int = _BATCH
-) -> tuple[Tensor, ...]:
+    backbone: nn.Module,
+    images: Images,
+    layers: Sequence[str] = (),
+    batch_size: int = _BATCH,
+    pool: bool = False,
+) -> tuple[Tensor, ...] | dict[str, Tensor]:
     """Features of images, in evaluation mode and without gradients.
 
     Args:
         backbone: What :func:`load_backbone` gives, or any network; its ``pretrained_cfg`` tells mean, std and
             input size, ImageNet's and 224 where it has none.
-        images: Image files and folders of them, which are resized and cropped at the centre to the input
-            size; or RGB images (B, 3, H, W), float in 0..1, which keep theirs.
+        images: Image files and folders of them, PIL images, arrays (RGB, uint8 (H, W, 3)), one or several:
+            all are resized and cropped at the centre to the input size. Or a tensor (B, 3, H, W) of RGB images,
+            float in 0..1, which keep their size.
         layers: Names of sub-modules, such as ``['layers.7']``; of each the output is a feature.
         batch_size: Number of images that go through the network at once.
+        pool: Whether to average each feature over its positions, cls and other extra tokens left out: (B, C).
 
     Returns:
-        A feature for each of ``layers``, as the sub-module gives it, on the CPU: (B, C, h, w) of a stage of a
-        CNN, (B, 1 + h * w, C) of a layer of a ViT, cls token first. Without ``layers`` the backbone's own
-        outputs.
+        With ``layers`` a feature for each by its name, as the sub-module gives it, on the CPU:
+        (B, C, h, w) of a stage of a CNN, (B, 1 + h * w, C) of a layer of a ViT, cls token first. Without,
+        the backbone's own outputs.
 
     Raises:
-        ValueError: If there is no sub-module of a name, or the images are no RGB in 0..1.
-        TypeError: If the output of a sub-module is no tensor, or it is not run.
+        ValueError: If there is no sub-module of a name, or the images are of another form.
+        TypeError: If the output of a sub-module is no tensor, or it is not run; if something is no image.
         FileNotFoundError: If an image does not exist.
         UnreadableImageError: If an image cannot be decoded.
+    """
+    parts = [*iterate_features(backbone, images, layers, batch_size, pool)]
+    if layers:
+        return {name: torch.cat([part[name] for part in parts]) for name in layers}
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+def iterate_features(
+    backbone: nn.Module,
+    images: Images,
+    layers: Sequence[str] = (),
+    batch_size: int = _BATCH,
+    pool: bool = False,
+) -> Iterator[tuple[Tensor, ...] | dict[str, Tensor]]:
+    """:func:`extract_features`, one batch at a time: for sets whose features no memory holds.
+
+    ``images`` may be a generator, too, which is read as batches are asked for.
     """
     if isinstance(layers, str):
         raise ValueError(f'layers must be a list of names, such as [{layers!r}]')
@@ -116,11 +143,11 @@ def extract_features(
         raise ValueError(
             f'layers: this {type(backbone).__name__} has no {", ".join(unknown)}; it is made of {children}'
         )
-    outputs = [
-        _forward(backbone, layers, _normalise(backbone, batch))
-        for batch in _batches(images, _config_of(backbone)['input_size'][1:], batch_size)
-    ]
-    return tuple(torch.cat(column) for column in zip(*outputs, strict=True))
+    for batch in _batches(images, _config_of(backbone)['input_size'][1:], batch_size):
+        features = _forward(backbone, layers, _normalise(backbone, batch))
+        if pool:
+            features = tuple(_pooled(feature, backbone) for feature in features)
+        yield dict(zip(layers, features, strict=True)) if layers else features
 
 
 def reconstruct(model: A2MIM, images: Images, seed: int = 0) -> dict[str, Tensor]:
@@ -154,13 +181,7 @@ def _ready(model: nn.Module, saved: dict, path: str | Path) -> nn.Module:
     preprocessor = saved.get('data_preprocessor') or saved.get('model', {}).get('data_preprocessor')
     if preprocessor:
         model.pretrained_cfg.update(_normalisation(preprocessor, path))
-    dataset = saved.get('train_dataloader')
-    try:
-        while 'pipeline' not in dataset:  # the loader's, then of what wrappers such as RepeatDataset wrap
-            dataset = dataset['dataset']
-        size_hw = training_size(dataset['pipeline'])
-    except (TypeError, KeyError):
-        size_hw = None
+    size_hw = saved_input_size(saved)
     if size_hw:
         model.pretrained_cfg['input_size'] = (3, *size_hw)
     model.eval()
@@ -191,9 +212,43 @@ def _batches(images: Images, size_hw: tuple[int, int], batch_size: int) -> Itera
             )
         yield from images.float().split(batch_size)
         return
-    paths = list_images(images)
-    for start in range(0, len(paths), batch_size):
-        yield torch.stack([read_image(path, size_hw) for path in paths[start : start + batch_size]])
+    if isinstance(images, (str, Path)):
+        images = list_images(images)
+    elif isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3):
+        images = [images]
+    elif isinstance(images, Sequence) and all(isinstance(image, (str, Path)) for image in images):
+        images = list_images(images)
+    try:
+        waiting = iter(images)
+    except TypeError as error:
+        raise TypeError(
+            f'images must be files, folders, PIL images, arrays or a tensor, got {images!r}'
+        ) from error
+    while batch := [_read(image, size_hw) for image in islice(waiting, batch_size)]:
+        yield torch.stack(batch)
+
+
+def _read(image: str | Path | Image.Image | np.ndarray, size_hw: tuple[int, int]) -> Tensor:
+    """One image as RGB (3, H, W) in 0..1."""
+    if isinstance(image, (str, Path)):
+        return read_image(Path(image), size_hw)
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert('RGB'))
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f'an image must be a path, a PIL image or an array, got a {type(image).__name__}')
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f'an array must be RGB, uint8 (H, W, 3), got {image.dtype} {image.shape}')
+    return fit_image(image, size_hw)
+
+
+def _pooled(feature: Tensor, backbone: nn.Module) -> Tensor:
+    """The mean over positions, (B, C), of a map (B, C, h, w) or of tokens (B, n + h * w, C)."""
+    if feature.ndim == 4:
+        return feature.mean(dim=(2, 3))
+    if feature.ndim == 3:
+        extra = getattr(backbone, 'num_extra_tokens', getattr(backbone, 'num_prefix_tokens', 0))
+        return feature[:, extra:].mean(dim=1)
+    return feature
 
 
 def _normalise(model: nn.Module, img_b3hw: Tensor) -> Tensor:

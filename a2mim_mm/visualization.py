@@ -120,18 +120,25 @@ def read_image(path: Path, size_hw: tuple[int, int]) -> Tensor:
         UnreadableImageError: If it cannot be decoded; names the file.
     """
     from a2mim_mm.data import UnreadableImageError, decode_image  # see list_images
-    from a2mim_mm.data.resizing import resize
 
     try:
         image = decode_image(Path(path).read_bytes())
     except UnreadableImageError as error:
         raise UnreadableImageError(f'{path}: {error}') from error
+    return fit_image(image[:, :, ::-1], size_hw)
+
+
+def fit_image(img_hw3: np.ndarray, size_hw: tuple[int, int]) -> Tensor:
+    """RGB uint8 (H, W, 3), scaled to cover a size and cropped at the centre, as RGB (3, h, w) in 0..1."""
+    from a2mim_mm.data.resizing import resize  # see list_images
+
     height, width = size_hw
+    image = img_hw3
     scale = max(height / image.shape[0], width / image.shape[1])
     resized_wh = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
     image = resize(image, resized_wh[::-1])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    crop = image[top : top + height, left : left + width, ::-1]
+    crop = image[top : top + height, left : left + width]
     return torch.from_numpy(crop.copy()).permute(2, 0, 1).float() / 255
 
 

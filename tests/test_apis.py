@@ -7,10 +7,11 @@ import torch
 from helpers.toy_training import tool
 from helpers.toy_transfer import BACKBONES, NORMALISATION, SIZE, draw_photos, pretraining, write_settings
 from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from a2mim_mm.apis import extract_features, load_backbone, load_model, reconstruct
+from a2mim_mm.apis import extract_features, iterate_features, load_backbone, load_model, reconstruct
 from a2mim_mm.engine import CheckpointError, load_checkpoint_file
 
 MEAN, STD = (torch.tensor(NORMALISATION[key])[:, None, None] for key in ('mean', 'std'))
@@ -92,7 +93,8 @@ def test_features_of_any_layer(trained):
     with torch.no_grad():
         expected((images() * 255 - MEAN) / STD)
     features = extract_features(backbone, images(), LAYERS[kind])
-    for name, feature in zip(LAYERS[kind], features, strict=True):
+    assert [*features] == [*LAYERS[kind]]
+    for name, feature in features.items():
         torch.testing.assert_close(feature, kept[name], rtol=1e-4, atol=1e-5)
     assert not any(module._forward_hooks for module in backbone.modules())
 
@@ -113,6 +115,48 @@ def test_files_and_folders_are_images_too(trained, photos):
     torch.testing.assert_close(both, torch.cat([folder, one]), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(folder, listed, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(one[0], listed[2], rtol=1e-4, atol=1e-5)
+
+
+def test_pictures_arrays_and_generators_are_images_too(trained, photos):
+    backbone, paths = load_backbone(trained[1]), sorted(photos.glob('*.png'))
+    pictures = [Image.open(path) for path in paths]
+    arrays = [np.asarray(picture.convert('RGB')) for picture in pictures]
+    (expected,) = extract_features(backbone, paths)
+    for same in (pictures, arrays, np.stack(arrays), [paths[0], *pictures[1:]], iter(arrays)):
+        torch.testing.assert_close(extract_features(backbone, same)[0], expected, rtol=1e-4, atol=1e-5)
+    for one in (pictures[0], arrays[0]):
+        torch.testing.assert_close(extract_features(backbone, one)[0], expected[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_generator_is_read_as_features_are_asked_for(trained, photos):
+    path, read = sorted(photos.glob('*.png'))[0], []
+    endless = (read.append(1) or path for _ in iter(int, 1))
+    batches = iterate_features(load_backbone(trained[1]), endless, LAYERS[trained[0]], batch_size=2)
+    assert [next(batches).keys() for _ in range(2)] and len(read) == 4
+
+
+def test_pooled_features_are_means_over_the_patches(trained):
+    kind, path = trained
+    backbone = load_backbone(path)
+    whole = extract_features(backbone, images(), LAYERS[kind])
+    for name, feature in extract_features(backbone, images(), LAYERS[kind], pool=True).items():
+        patches = whole[name].flatten(2).mT if whole[name].ndim == 4 else whole[name][:, 1:]
+        torch.testing.assert_close(feature, patches.mean(dim=1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'words'),
+    [
+        (7, 'images must be files'),
+        ([7], 'an image must be a path, a PIL image or an array, got a int'),
+        (np.zeros((8, 8), np.uint8), 'uint8'),
+        (np.zeros((8, 8, 4), np.uint8), r'RGB, uint8 \(H, W, 3\), got uint8 \(8, 8, 4\)'),
+        (np.zeros((8, 8, 3)), 'got float64'),
+    ],
+)
+def test_what_is_no_image_is_named(wrong, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        extract_features(nn.Conv2d(3, 4, 1), wrong)
 
 
 def test_a_file_is_seen_in_rgb_at_the_size_of_the_training(trained, tmp_path):

@@ -7,6 +7,7 @@ cropped at the centre, so that all encoders see the same.
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from mmpretrain.models import BaseClassifier
 from PIL import Image
 from torch import Tensor, nn
 
+from a2mim_mm.convert.detect import state_dicts
 from a2mim_mm.convert.libraries import timm
 from a2mim_mm.data import decode_image
 from a2mim_mm.engine.checkpoint import load_checkpoint_file, load_strictly
@@ -262,11 +264,21 @@ def _timm_network(
     if content is None:
         network = library.create_model(name, num_classes=num_classes)
     else:
-        weights = content.get('state_dict', content.get('model', content))
-        weights = {key.removeprefix('module.'): value for key, value in weights.items()}
+        weights = _for_timm(content, library.create_model(name, num_classes=0), source.checkpoint)
         network = library.create_model(name, num_classes=_num_classes(known.classifier, weights))
         load_strictly(network, weights, source.checkpoint)
     return network, library.data.resolve_model_data_config(network)
+
+
+def _for_timm(content: dict, network: nn.Module, checkpoint: str) -> dict[str, Tensor]:
+    """The weights in a file by timm's names, classifier included, as timm itself takes those of others."""
+    entries = state_dicts(content, checkpoint)
+    usual = [name for name in ('state_dict', 'model', '') if name in entries]
+    if not usual and len(entries) > 1:
+        raise ValueError(f'{checkpoint} holds several state dicts, {", ".join(entries)}: keep one of them')
+    weights = entries[usual[0] if usual else next(iter(entries))]
+    translate = getattr(sys.modules[type(network).__module__], 'checkpoint_filter_fn', None)
+    return weights if translate is None else translate(weights, network)
 
 
 def _num_classes(classifier: str | Sequence[str] | None, weights: dict[str, Tensor]) -> int:

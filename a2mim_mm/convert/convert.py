@@ -6,6 +6,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -80,6 +81,7 @@ def convert_checkpoint(
     _check_arch(found.encoder, arch)
     _log_found(found, log)
 
+    kind.express(found.encoder, found.mean_std, timm_model)  # refuses at once what it would refuse in the end
     encoder, resampled, differences = found.encoder, [], {}
     expected = _features_of_source(found, kind.dtype) if verify else None
     if img_size is not None:
@@ -88,7 +90,11 @@ def convert_checkpoint(
             pivot = features_of(of_pivot(found.encoder), found.encoder.cfg, kind.dtype)
             differences['source to pivot'] = compare(expected, pivot, kind.tolerance)
             expected = features_of(of_pivot(encoder), encoder.cfg, kind.dtype)
-    expression = kind.express(encoder, found.mean_std, timm_model)
+    expression = replace(
+        kind.express(encoder, found.mean_std, timm_model),
+        input_hw=(img_size, img_size) if img_size is not None else found.input_hw,
+        source=f'An image encoder from {source.name} ({found.origin.title}), converted by a2mim_mm',
+    )
     draft = target.with_name(DRAFT + target.name)
     _remove(kind, draft)  # what an earlier run left when it was killed
     try:

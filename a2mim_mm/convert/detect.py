@@ -1,20 +1,23 @@
 """From a file to the pivot: which origin wrote it, told from its names."""
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from a2mim_mm.engine.checkpoint import CheckpointError, first_names
-from a2mim_mm.engine.saved_config import read_saved_config, registered_class
+from a2mim_mm.engine.checkpoint import CheckpointError, check_finite, first_names, plain_names
+from a2mim_mm.engine.saved_config import read_saved_config, registered_class, saved_input_size
 
 from .encoder import ConversionError, Encoder
 from .naming import Hints, Naming
 from .origins import FILE, ORIGINS, Origin
 
+_LIGHTNING = 'model.'
+# lightly's ResNets are torch.nn.Sequential(*resnet.children()): relu and maxpool, 2 and 3, have no weights.
+_NUMBERED = {'0': 'conv1', '1': 'bn1', '4': 'layer1', '5': 'layer2', '6': 'layer3', '7': 'layer4'}
 EMA = 'ema'  # the entry of the copies that mmcv's EMAHook keeps
-_MODULE = 'module.'  # put in front of all names by data parallel training
 _REASONS_SHOWN = 4
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -32,6 +35,7 @@ class Found:
         encoder: The pivot.
         mean_std: Normalisation of images, RGB in 0..1; None where origins that agree on all else do not.
         also: Names of other origins that read the very same encoder.
+        input_hw: Size of the crops it was trained on; None: not known.
     """
 
     origin: Origin
@@ -42,6 +46,7 @@ class Found:
     encoder: Encoder
     mean_std: tuple | None
     also: tuple[str, ...] = ()
+    input_hw: tuple[int, int] | None = None
 
 
 def detect(
@@ -78,6 +83,8 @@ def detect(
             if matches is not None:  # not the next one, either, if this one is damaged
                 found += matches
                 break
+    if not found and entry is None and len(entries) == 1 and not _usual(entries):
+        return detect(checkpoint, source, origin, hints, next(iter(entries)))  # there is no other to mean
     if not found:
         raise ConversionError(_refusal(source, entries, reasons))
     different = [other for other in found[1:] if not _same(found[0].encoder, other.encoder)]
@@ -88,7 +95,7 @@ def detect(
         raise ConversionError(
             f'{source} is ambiguous, and different networks by {" and ".join(names)}: choose with --from'
         )
-    _check_finite(found[0].weights, source)
+    check_finite(found[0].weights, source)
     agreed = len({other.mean_std for other in found}) == 1
     beside = tuple(f'{name}: {len(entries[name])} weights' for name in entries if name != found[0].entry)
     return replace(
@@ -96,7 +103,13 @@ def detect(
         outside=found[0].outside + beside,
         mean_std=_mean_std_of(saved) or (found[0].mean_std if agreed else None),
         also=tuple(dict.fromkeys(other.origin.name for other in found[1:])),
+        input_hw=saved_input_size(saved),
     )
+
+
+def _usual(entries: dict[str, dict]) -> bool:
+    """Whether one of the state dicts is where some origin keeps its own."""
+    return any(name in row.entries for row in ORIGINS.values() for name in entries)
 
 
 def state_dicts(checkpoint: dict, source: str) -> dict[str, dict[str, Tensor]]:
@@ -111,7 +124,7 @@ def state_dicts(checkpoint: dict, source: str) -> dict[str, dict[str, Tensor]]:
         for key, value in {FILE: checkpoint, **nested}.items()
         if isinstance(value, dict)
     }
-    entries = {key: weights for key, weights in entries.items() if weights}
+    entries = {key: _without_model(weights) for key, weights in entries.items() if weights}
     if not entries:
         raise CheckpointError(
             f'{source} holds no weights: its keys are {first_names([*map(str, checkpoint)])}'
@@ -123,18 +136,34 @@ def state_dicts(checkpoint: dict, source: str) -> dict[str, dict[str, Tensor]]:
     return entries
 
 
+def _without_model(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without the ``model.`` of Lightning, and numbered ones of lightly by their own names."""
+    inside = [name for name in weights if name.startswith(_LIGHTNING)]
+    if 2 * len(inside) > len(weights):
+        weights = {name.removeprefix(_LIGHTNING): tensor for name, tensor in weights.items()}
+    for prefix in ('', 'backbone.', 'encoder.'):
+        if {f'{prefix}0.weight', f'{prefix}1.running_mean', f'{prefix}4.0.conv1.weight'} <= weights.keys():
+            pattern = re.compile(rf'{re.escape(prefix)}([014567])\.')
+            return {
+                pattern.sub(lambda match: f'backbone.{_NUMBERED[match[1]]}.', name, count=1)
+                if pattern.match(name)
+                else name: tensor
+                for name, tensor in weights.items()
+            }
+    return weights
+
+
 def _tensors(content: dict, source: str) -> dict[str, Tensor]:
     weights = {}
     for name, value in content.items():
         if isinstance(value, np.ndarray) and value.dtype.kind in 'fiub':
             value = torch.from_numpy(np.array(value))
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            continue
-        name = name.removeprefix(_MODULE)
-        if name in weights:
-            raise CheckpointError(f'{source} holds {name} twice, with and without {_MODULE!r} in front')
-        weights[name] = value
-    return weights
+        if isinstance(name, str) and isinstance(value, Tensor):
+            weights[name] = value
+    try:
+        return plain_names(weights)
+    except CheckpointError as error:
+        raise CheckpointError(f'{source}: {error}') from error
 
 
 def _averaged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -243,17 +272,16 @@ def _check_dtypes(weights: dict[str, Tensor], source: str) -> None:
             )
 
 
-def _check_finite(weights: dict[str, Tensor], source: str) -> None:
-    damaged = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
-    if damaged:
-        raise CheckpointError(f'{source} holds numbers that are not finite: {first_names(damaged)}')
-
-
 def _refusal(source: str, entries: dict[str, dict], reasons: dict[str, list[str]]) -> str:
     if reasons:
         shown = [f'{reason} (as {", ".join(rows)})' for reason, rows in [*reasons.items()][:_REASONS_SHOWN]]
         return f'{source} resembles a known format, but is none:\n  ' + '\n  '.join(shown)
     largest = max(entries.values(), key=len)
+    if not _usual(entries):
+        named = ', '.join(f'{name!r} ({len(weights)} weights)' for name, weights in entries.items())
+        return (
+            f'{source} holds several state dicts, none where it is usual: choose with --entry one of {named}'
+        )
     return (
         f'{source} is of no known format: among its {len(largest)} weights are {first_names([*largest])}. '
         f'Known: {", ".join(ORIGINS)}; what each is: docs/checkpoints.md'

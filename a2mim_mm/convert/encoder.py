@@ -90,7 +90,10 @@ def resized(encoder: Encoder, img_size: int) -> tuple[Encoder, list[str]]:
         ConversionError: If the patch does not divide the size, or the encoder is no ViT.
     """
     if encoder.family != 'A2MIMViT':
-        raise ConversionError(f'--img-size is for the positions of a ViT, this is a {encoder.family}')
+        raise ConversionError(
+            f'--img-size is for the positions of a ViT, this is a {encoder.family}: leave it out, CNNs take '
+            'any size'
+        )
     if img_size < 1 or img_size % encoder.cfg['patch_size']:
         raise ConversionError(
             f'--img-size must be a positive multiple of the patch size {encoder.cfg["patch_size"]}, '

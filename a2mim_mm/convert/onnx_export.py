@@ -22,7 +22,7 @@ class _Features(nn.Module):
 
 
 def export(encoder: Encoder, path: Path) -> None:
-    """Write the graph, weights inside, of the encoder's image size and any batch.
+    """Write the graph, weights inside, for any batch; of a CNN for images of any size, of a ViT for its own.
 
     Raises:
         LibraryMissing: If onnx or onnxscript is not installed.
@@ -31,13 +31,16 @@ def export(encoder: Encoder, path: Path) -> None:
         optional_library(name)
     network = _Features(encoder.build(torch.float32))
     network.eval()
+    dynamic = {0: torch.export.Dim('batch')}
+    if encoder.family in ('ResNet', 'ConvNeXt'):
+        dynamic |= {2: torch.export.Dim('height', min=32), 3: torch.export.Dim('width', min=32)}
     torch.onnx.export(
         network,
         (example_images(encoder.cfg, torch.float32),),
         path,
         input_names=['images'],
         output_names=['features'],
-        dynamic_shapes=({0: torch.export.Dim('batch')},),
+        dynamic_shapes=(dynamic,),
         external_data=False,
         verbose=False,
         dynamo=True,

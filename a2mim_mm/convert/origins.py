@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .formats.convnext import ConvNeXtNaming, MMConvNeXtNaming, TimmConvNeXtNaming
 from .formats.detectron2 import Detectron2Naming
+from .formats.huggingface import HuggingFaceResNetNaming, HuggingFaceViTNaming
 from .formats.mmpretrain_beit import MMBEiTNaming, OpenMixupNaming
 from .formats.mmpretrain_vit import MMViTNaming
 from .formats.resnet import MMResNetNaming, ResNetNaming
@@ -43,6 +44,7 @@ TIMM = (  # of several that can hold an encoder, the first is written
     TimmConvNeXtNaming(),
     TimmSwinNaming(),
 )
+HUGGINGFACE = (HuggingFaceViTNaming(), HuggingFaceResNetNaming('transformers ResNet'))
 _CLASSIFIER = r'(head|fc|head\.fc)\.(weight|bias)'
 
 
@@ -122,6 +124,53 @@ _ROWS = (
         (TimmViTNaming(),),
         outside=rf'mask_token|decoder_.*|{_CLASSIFIER}',
         sign=r'decoder_pred\.weight',
+    ),
+    Origin(
+        'dinov2',
+        'facebookresearch DINOv2',
+        (TimmViTNaming(),),
+        outside=r'mask_token|(head|linear_head|dino_head|ibot_head)\..*',
+        sign=r'blocks\.\d+\.ls1\.gamma',
+    ),
+    Origin(
+        'dinov2-training',
+        'facebookresearch DINOv2, as training wrote it',
+        (TimmViTNaming(),),
+        prefix='backbone.',
+        outside=r'backbone\.mask_token|(dino_head|ibot_head)\..*',
+        sign=r'backbone\.blocks\.\d+\.ls1\.gamma',
+        entries=('teacher', 'student'),
+    ),
+    Origin(
+        'dinov2-teacher',
+        'facebookresearch DINOv2, teacher and student in one',
+        (TimmViTNaming(),),
+        prefix='teacher.backbone.',
+        outside=r'(?!teacher\.backbone\.).*|teacher\.backbone\.mask_token',
+        sign=r'teacher\.backbone\.blocks\.\d+\.ls1\.gamma',
+    ),
+    Origin(
+        'huggingface',
+        'Hugging Face transformers, an encoder alone',
+        HUGGINGFACE,
+        outside=r'pooler\..*',
+        mean_std=None,
+    ),
+    Origin(
+        'huggingface-vit',
+        'Hugging Face transformers: ViT or ViTMAE with a head or decoder',
+        HUGGINGFACE[:1],
+        prefix='vit.',
+        outside=r'(?!vit\.).*|vit\.pooler\..*',
+        mean_std=None,
+    ),
+    Origin(
+        'huggingface-resnet',
+        'Hugging Face transformers: ResNet with a classifier',
+        HUGGINGFACE[1:],
+        prefix='resnet.',
+        outside=r'(?!resnet\.).*',
+        mean_std=None,
     ),
     Origin('deit', 'facebookresearch DeiT', (TimmViTNaming(),), outside=_CLASSIFIER),
     Origin(

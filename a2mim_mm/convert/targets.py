@@ -43,6 +43,8 @@ class Expression:
         dropped: What was left out, and why.
         mean_std: Normalisation of images, RGB in 0..1; None: not known.
         timm_model: Name of the timm model that is to hold it; None: the naming's own.
+        input_hw: Size of the images it was trained on; None: not known.
+        source: Where it comes from, in words.
     """
 
     naming: Naming
@@ -51,6 +53,8 @@ class Expression:
     dropped: dict[str, str] = field(default_factory=dict)
     mean_std: tuple | None = None
     timm_model: str | None = None
+    input_hw: tuple[int, int] | None = None
+    source: str = ''
 
 
 class Target(ABC):
@@ -102,11 +106,12 @@ class OpenMMLab(Target):
 
     def write(self, expression: Expression, path: Path) -> None:
         """See :meth:`Target.write`."""
-        write_weights({self.prefix + name: tensor for name, tensor in expression.weights.items()}, path)
+        weights = {self.prefix + name: tensor for name, tensor in expression.weights.items()}
+        write_weights(weights, path, _config_text(expression))
 
     def read_back(self, expression: Expression, path: Path) -> nn.Module:
         """See :meth:`Target.read_back`."""
-        weights = load_checkpoint_file(path)
+        weights = load_checkpoint_file(path)['state_dict']
         weights = {name.removeprefix(self.prefix): tensor for name, tensor in weights.items()}
         return expression.naming.peer(expression.cfg, weights)
 
@@ -160,7 +165,8 @@ class Timm(Target):
         write_weights(expression.weights, path)
         (config,) = self.beside(path)
         model = _timm_model(expression)
-        timm().models._hub.save_config_for_hf(model, config, data_config=_data_config(expression))
+        timm().models._hub.save_config_for_hf(model, config)
+        _tell_the_truth(config, expression)
 
     def read_back(self, expression: Expression, path: Path) -> nn.Module:
         """See :meth:`Target.read_back`."""
@@ -192,7 +198,8 @@ class HuggingFace(Target):
         model.load_state_dict(expression.weights)
         dtypes = {tensor.dtype for tensor in expression.weights.values() if tensor.is_floating_point()}
         model.to(dtypes.pop() if len(dtypes) == 1 else torch.float32)
-        hub.save_for_hf(model, path, safe_serialization=True, data_config=_data_config(expression))
+        hub.save_for_hf(model, path, safe_serialization=True)
+        _tell_the_truth(path / 'config.json', expression)
         card = hub.generate_readme(
             _model_card(expression), path.name.removeprefix(DRAFT), 'image-feature-extraction'
         )
@@ -205,7 +212,10 @@ class HuggingFace(Target):
 
 
 class Onnx(Target):
-    """An ONNX graph, ``images`` (batch, channels, H, W) in, ``features`` of the encoder out; any batch."""
+    """An ONNX graph, ``images`` (batch, channels, H, W) in, ``features`` of the encoder out.
+
+    Any batch, and of a CNN any H and W.
+    """
 
     title = 'onnx'
     suffixes = ('.onnx',)
@@ -254,15 +264,25 @@ def _array(tensor: Tensor) -> np.ndarray:
     return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
 
 
-def write_weights(weights: Weights, path: Path) -> None:
-    """A state dict as ``.safetensors`` or ``.pth``."""
+def write_weights(weights: Weights, path: Path, cfg: str | None = None) -> None:
+    """A state dict as ``.safetensors`` or ``.pth``, with the config of its network where given, as text."""
     from safetensors.torch import save
 
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
     if path.suffix == '.safetensors':
-        path.write_bytes(save(weights, metadata={'format': 'pt'}))  # save_file hides it from other users
+        metadata = {'format': 'pt'} if cfg is None else {'format': 'pt', 'cfg': cfg}
+        path.write_bytes(save(weights, metadata=metadata))  # save_file hides it from other users
     else:
-        torch.save(weights, path)
+        torch.save(weights if cfg is None else dict(state_dict=weights, meta=dict(cfg=cfg)), path)
+
+
+def _config_text(expression: Expression) -> str:
+    """The config of an encoder as checkpoints of OpenMMLab have it, for whoever loads the weights."""
+    model = dict(backbone=expression.cfg)
+    if expression.mean_std is not None:
+        mean, std = ([255 * value for value in values] for values in expression.mean_std)
+        model['data_preprocessor'] = dict(mean=mean, std=std, to_rgb=True)
+    return f'model = {model!r}'
 
 
 def _express(encoder: Encoder, mean_std: tuple | None, namings: list[Naming], title: str) -> Expression:
@@ -312,11 +332,27 @@ def _timm_model(expression: Expression) -> nn.Module:
     return model
 
 
-def _data_config(expression: Expression) -> dict:
+def _tell_the_truth(config: Path, expression: Expression) -> None:
+    """Keep of what timm writes for a model of its own only what is true of these weights.
+
+    timm puts in the tag, licence, origin and paper of the weights that it has for this architecture itself.
+    """
+    saved = json.loads(config.read_text())
     mean, std = expression.mean_std or IMAGENET
-    size = expression.cfg.get('img_size', 224)
-    size_hw = (size, size) if isinstance(size, int) else tuple(size)
-    return dict(mean=mean, std=std, input_size=(expression.cfg.get('in_channels', 3), *size_hw))
+    size = expression.input_hw or expression.cfg.get('img_size', 224)
+    size_hw = [size, size] if isinstance(size, int) else list(size)
+    saved['pretrained_cfg'] = dict(
+        input_size=[expression.cfg.get('in_channels', 3), *size_hw],
+        fixed_input_size=saved['pretrained_cfg'].get('fixed_input_size', False),
+        mean=list(mean),
+        std=list(std),
+        num_classes=0,
+        pool_size=None,
+        first_conv=saved['pretrained_cfg'].get('first_conv'),
+        classifier=saved['pretrained_cfg'].get('classifier'),
+        description=expression.source,
+    )
+    config.write_text(json.dumps(saved, indent=2) + '\n')
 
 
 def _model_card(expression: Expression) -> dict:
@@ -326,7 +362,7 @@ def _model_card(expression: Expression) -> dict:
         tags=['image-feature-extraction', 'timm'],
         license='other',
         license_name='license-of-the-source',
-        description='An image encoder, converted with a2mim_mm. Its licence is that of its source.',
+        description=f'{expression.source}. Its licence is that of its source.',
         details={
             'Encoder': expression.naming.name,
             'Image mean / std': f'{tuple(mean)} / {tuple(std)}{note}',

@@ -31,6 +31,7 @@ MapLocation = str | torch.device | Callable | None
 _NUMPY_MODULES = ('numpy._core.multiarray', 'numpy.core.multiarray')
 _STATISTICS = frozenset({'min', 'max', 'mean', 'current'})
 _NAMES_SHOWN = 5
+_WRAPPERS = re.compile(r'^((module|_orig_mod)\.)+|\b_orig_mod\.')
 
 
 class CheckpointError(ValueError):
@@ -45,7 +46,8 @@ def load_checkpoint_file(path: str | Path, map_location: MapLocation = 'cpu') ->
         map_location: Where tensors go, as in :func:`torch.load`.
 
     Returns:
-        What the file holds; of a ``.safetensors`` file, the state dict.
+        What the file holds; of a ``.safetensors`` file the state dict, or where it has the config of its
+        network in its metadata, ``dict(state_dict=..., meta=dict(cfg=...))``.
 
     Raises:
         CheckpointError: If the file is missing, empty, damaged, no checkpoint
@@ -142,13 +144,14 @@ def load_strictly(model: torch.nn.Module, state_dict: dict, source: str) -> None
 
     Args:
         model: The model to fill.
-        state_dict: Names and tensors; a leading ``module.`` is dropped.
+        state_dict: Names and tensors; what wrappers put into names is dropped.
         source: Where they come from, for the message.
 
     Raises:
-        CheckpointError: If names or shapes differ; names the first few.
+        CheckpointError: If names or shapes differ, or numbers are not finite; names the first few.
     """
-    weights = {key.removeprefix('module.'): value for key, value in state_dict.items()}
+    weights = plain_names(state_dict)
+    check_finite(weights, source)
     misfit = load_what_fits(model, weights)
     groups = {
         'missing in the file': misfit.missing,
@@ -161,6 +164,38 @@ def load_strictly(model: torch.nn.Module, state_dict: dict, source: str) -> None
             f'{source} is the checkpoint of another model than this {type(model).__name__}: '
             + '; '.join(found)
         )
+
+
+def plain_names(state_dict: dict) -> dict:
+    """A state dict without what data parallel training and ``torch.compile`` put into names.
+
+    Raises:
+        CheckpointError: If a name is there with and without it.
+    """
+    plain = {}
+    for key, value in state_dict.items():
+        name = _WRAPPERS.sub('', key) if isinstance(key, str) else key
+        if name in plain:
+            raise CheckpointError(
+                f'the checkpoint holds {name} twice, as {key} and without what wrappers add'
+            )
+        plain[name] = value
+    return plain
+
+
+def check_finite(weights: dict, source: str) -> None:
+    """Refuse weights with NaN or infinite numbers.
+
+    Raises:
+        CheckpointError: Names the tensors.
+    """
+    damaged = [
+        name
+        for name, value in weights.items()
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and not torch.isfinite(value).all()
+    ]
+    if damaged:
+        raise CheckpointError(f'{source} holds numbers that are not finite: {first_names(damaged)}')
 
 
 class Misfit(NamedTuple):
@@ -231,12 +266,15 @@ def _load_url(
 
 
 def _read_safetensors(path: Path, map_location: MapLocation) -> dict:
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     device = 'cpu' if map_location is None or callable(map_location) else str(map_location)
     try:
-        return load_file(path, device=device)
+        weights = load_file(path, device=device)
+        with safe_open(path, 'pt') as file:
+            cfg = (file.metadata() or {}).get('cfg')
+        return weights if cfg is None else dict(state_dict=weights, meta=dict(cfg=cfg))
     except SafetensorError as error:
         raise CheckpointError(f'{path} is damaged or no safetensors file: {error}') from error
 
@@ -350,7 +388,15 @@ def _allowed_globals() -> list:
         (Number, 'numpy.dtype'),
         HistoryBuffer,
         (_history_method, 'builtins.getattr'),
+        (Settings, 'argparse.Namespace'),
     ]
+
+
+class Settings:
+    """Stands in for ``argparse.Namespace``, in which timm and DINO save their settings: all is forgotten."""
+
+    def __setstate__(self, state: object) -> None:
+        """Take nothing."""
 
 
 class Number:

@@ -5,18 +5,30 @@ start from weights that are half random. Here every parameter and buffer of the 
 checkpoint, but for those that the config lists as new.
 """
 
-from dataclasses import dataclass
+import inspect
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from .checkpoint import CheckpointError, first_names, load_checkpoint_file, load_what_fits, unwrap
+from .checkpoint import (
+    CheckpointError,
+    check_finite,
+    first_names,
+    load_checkpoint_file,
+    load_what_fits,
+    plain_names,
+    unwrap,
+)
+from .saved_config import read_saved_config, registered_class
 
 BACKBONE = 'backbone'
+_UNSEEN = ('style', 'patch_size')  # strides within blocks; a patch by its resized embedding
 MISSING, MISSHAPEN = 'not in the checkpoint', 'of another shape'  # rows of the table
 _OTHERS = 'tools/convert_checkpoint.py converts checkpoints of other libraries'
 _POSITIONS = ('pos_embed', 'relative_position_bias_table')  # an encoder's own tensors that a model may lack
@@ -33,6 +45,7 @@ class PretrainedWeights:
         parts: Sub-modules of the model that make up the backbone, such as ``backbone`` and, in a C4 detector,
             ``roi_head.shared_head``.
         fresh_params: Beginnings of names, within a part, that are new: the checkpoint must not hold them.
+        saved: What the checkpoint's own config says, see :func:`read_saved_config`.
     """
 
     source: str
@@ -40,6 +53,7 @@ class PretrainedWeights:
     outside: tuple[str, ...]
     parts: tuple[str, ...] = (BACKBONE,)
     fresh_params: tuple[str, ...] = ()
+    saved: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_names('pretrained_parts', self.parts, "('backbone',)")
@@ -141,6 +155,8 @@ def start_from_pretrained(runner: Runner, path: str | Path) -> None:
         CheckpointError: At once, if the checkpoint does not fill the backbone.
     """
     pretrained = _read_as_configured(path, runner.cfg)
+    for note in differing_images(pretrained.saved, runner.cfg, str(path)):
+        runner.logger.warning(note)
     runner.logger.info(pretrained.load_into(unwrap(runner.model)))
     runner.register_hook(PretrainedHook(pretrained))
 
@@ -174,11 +190,14 @@ def find_pretrained(checkpoint: dict, path: str | Path, **kwargs) -> PretrainedW
         raise CheckpointError(
             f'the state_dict in {path} is of type {type(content).__name__}, no dict of weights'
         )
-    tensors = {
-        key.removeprefix('module.'): value
-        for key, value in content.items()
-        if isinstance(key, str) and isinstance(value, torch.Tensor)
-    }
+    tensors = plain_names(
+        {
+            key: value
+            for key, value in content.items()
+            if isinstance(key, str) and isinstance(value, torch.Tensor)
+        }
+    )
+    check_finite(tensors, str(path))
     if not tensors:
         keys = first_names([*map(str, content)])
         raise CheckpointError(
@@ -187,15 +206,78 @@ def find_pretrained(checkpoint: dict, path: str | Path, **kwargs) -> PretrainedW
     prefix = f'{BACKBONE}.'
     inside = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     outside = tuple(key for key in tensors if not key.startswith(prefix)) if inside else ()
-    return PretrainedWeights(str(path), inside or tensors, outside, **kwargs)
+    try:
+        saved = read_saved_config(checkpoint, str(path))
+    except CheckpointError:
+        saved = {}
+    return PretrainedWeights(str(path), inside or tensors, outside, saved=saved, **kwargs)
 
 
 def _read_as_configured(path: str | Path, cfg: Config) -> PretrainedWeights:
-    return read_pretrained(
+    pretrained = read_pretrained(
         path,
         parts=_as_tuple(cfg.get('pretrained_parts', (BACKBONE,))),
         fresh_params=_as_tuple(cfg.get('fresh_params', ())),
     )
+    check_same_network(pretrained.saved, cfg, pretrained.source)
+    return pretrained
+
+
+def check_same_network(saved: dict, cfg: Config, source: str) -> None:
+    """Compare what weights do not show: the checkpoint's own config, where it has one, with the training's.
+
+    Raises:
+        CheckpointError: If heads, strides within blocks, or patches differ; names both values.
+    """
+    theirs, ours = (_facts((one.get('model') or {}).get(BACKBONE)) for one in (saved, cfg))
+    differing = [
+        f'{key} is {theirs[key]!r} there and {ours[key]!r} here'
+        for key in theirs.keys() & ours.keys()
+        if theirs[key] != ours[key]
+    ]
+    if differing:
+        raise CheckpointError(
+            f'{source} is of another network, though names and shapes agree: {"; ".join(sorted(differing))} '
+            f'(model.{BACKBONE}): write the values of the checkpoint'
+        )
+
+
+def differing_images(saved: dict, cfg: Config, source: str) -> list[str]:
+    """How images were normalised for a checkpoint, where the training does it in another way."""
+    theirs, ours = (_normalisation(one) for one in (saved, cfg))
+    return [
+        f'{source} was trained on images with {key}={theirs[key]}, here data_preprocessor has {ours[key]}'
+        for key in theirs.keys() & ours.keys()
+        if not np.allclose(theirs[key], ours[key], rtol=0, atol=0.51)
+    ]
+
+
+def _facts(backbone: object) -> dict:
+    """What a backbone's config says that its weights do not, as far as it is known."""
+    if not isinstance(backbone, dict):
+        return {}
+    kind = registered_class(backbone.get('type'))
+    arch = backbone.get('arch')
+    if isinstance(arch, str):
+        arch = getattr(kind, 'arch_zoo', {}).get(arch)
+    heads = arch.get('num_heads') if isinstance(arch, dict) else None
+    facts = dict(num_heads=list(heads) if isinstance(heads, (list, tuple)) else heads)
+    defaults = inspect.signature(kind).parameters if isinstance(kind, type) else {}
+    for key in _UNSEEN:
+        default = defaults[key].default if key in defaults else None
+        facts[key] = backbone.get(key, default)
+    # A training config names mmdet's classes too, of which this package knows no defaults.
+    return {key: value for key, value in facts.items() if isinstance(value, (int, str, list))}
+
+
+def _normalisation(cfg: dict) -> dict:
+    """Mean, std and order of colours of a config's images."""
+    preprocessor = (cfg.get('model') or {}).get('data_preprocessor') or cfg.get('data_preprocessor')
+    if not isinstance(preprocessor, dict):
+        return {}
+    found = {key: preprocessor[key] for key in ('mean', 'std') if preprocessor.get(key) is not None}
+    rgb = preprocessor.get('to_rgb', preprocessor.get('bgr_to_rgb'))
+    return found if rgb is None else {**found, 'RGB': bool(rgb)}
 
 
 def _as_tuple(names: object) -> object:

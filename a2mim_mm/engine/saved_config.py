@@ -14,6 +14,7 @@ from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import nn
 
 from a2mim_mm.registry import MODELS
+from a2mim_mm.visualization import training_size
 
 from .checkpoint import CheckpointError
 
@@ -74,6 +75,17 @@ def read_saved_config(checkpoint: dict, source: str) -> dict:
     if not isinstance(sections.get('model'), dict):
         raise CheckpointError(f'the config in {source} has no model')
     return sections
+
+
+def saved_input_size(saved: dict) -> tuple[int, int] | None:
+    """Height and width of the crops of a training, from its saved config; None where that does not tell."""
+    dataset = saved.get('train_dataloader')
+    try:
+        while 'pipeline' not in dataset:  # the loader's, then of what wrappers such as RepeatDataset wrap
+            dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+        return training_size(dataset['pipeline'])
+    except (AttributeError, TypeError, KeyError, IndexError):
+        return None
 
 
 def build_network(cfg: dict, source: str) -> nn.Module:

@@ -1,5 +1,6 @@
 """Small encoders of other libraries, random in every number, for conversions to be held against."""
 
+import re
 from functools import cache
 
 import timm
@@ -125,3 +126,43 @@ def same_weights(first, second):
         tensor.dtype == second[name].dtype and torch.equal(tensor, second[name])
         for name, tensor in first.items()
     )
+
+
+def huggingface_vit(weights, prefix=''):
+    """A ViT's weights by names typed from transformers, modeling_vit.py; query, key and value apart."""
+    found = {}
+    for name, tensor in weights.items():
+        for old, new in (
+            ('patch_embed.proj', 'embeddings.patch_embeddings.projection'),
+            ('pos_embed', 'embeddings.position_embeddings'),
+            ('cls_token', 'embeddings.cls_token'),
+            ('blocks.', 'encoder.layer.'),
+            ('norm1', 'layernorm_before'),
+            ('norm2', 'layernorm_after'),
+            ('attn.proj', 'attention.output.dense'),
+            ('mlp.fc1', 'intermediate.dense'),
+            ('mlp.fc2', 'output.dense'),
+        ):
+            name = name.replace(old, new)
+        name = re.sub(r'^norm\.', 'layernorm.', name)
+        if 'attn.qkv' in name:
+            for part, piece in zip(('query', 'key', 'value'), tensor.chunk(3), strict=True):
+                found[prefix + name.replace('attn.qkv', f'attention.attention.{part}')] = piece
+        else:
+            found[prefix + name] = tensor
+    return found
+
+
+def huggingface_resnet(weights, prefix=''):
+    """A ResNet's weights by names typed from transformers, modeling_resnet.py."""
+
+    def new(name):
+        name = re.sub(r'^(conv1)\.', 'embedder.embedder.convolution.', name)
+        name = re.sub(r'^bn1\.', 'embedder.embedder.normalization.', name)
+        name = re.sub(r'^layer(\d)\.(\d)\.', lambda m: f'encoder.stages.{int(m[1]) - 1}.layers.{m[2]}.', name)
+        name = name.replace('downsample.0', 'shortcut.convolution')
+        name = name.replace('downsample.1', 'shortcut.normalization')
+        name = re.sub(r'\.conv(\d)\.', lambda m: f'.layer.{int(m[1]) - 1}.convolution.', name)
+        return prefix + re.sub(r'\.bn(\d)\.', lambda m: f'.layer.{int(m[1]) - 1}.normalization.', name)
+
+    return {new(name): tensor for name, tensor in weights.items()}

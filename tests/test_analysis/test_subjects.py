@@ -1,5 +1,7 @@
 """Networks for an analysis are those of their checkpoints, and see images as in their own tests."""
 
+import argparse
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -187,6 +189,41 @@ def test_a_network_of_timm_sees_images_as_timm_shows_them(photos, tmp_path):
     encoder = load_encoder(Source('it', 'timm:resnet10t', str(tmp_path / 'headless.pth')), 0)
     with torch.no_grad():
         torch.testing.assert_close(encoder.network(batch[:1]).shape, torch.Size([1, 512]))
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda weights: dict(state_dict={f'module.{name}': value for name, value in weights.items()}),
+        lambda weights: dict(state_dict_ema={f'_orig_mod.{name}': value for name, value in weights.items()}),
+        lambda weights: dict(state_dict=weights, args=argparse.Namespace(lr=1), arch='vit_tiny'),
+    ],
+)
+def test_a_classifier_of_timm_is_kept_whatever_is_around_it(photos, tmp_path, wrap):
+    timm = pytest.importorskip('timm')
+    network = timm.create_model('resnet10t', num_classes=3).eval()
+    torch.save(wrap(network.state_dict()), tmp_path / 'it.pth')
+    subject = load_classifier(Source('it', 'timm:resnet10t', str(tmp_path / 'it.pth')), 0, 3)
+    picture = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(subject.network(picture).cpu(), network(picture))
+
+
+def test_names_of_others_are_translated_with_their_classifier(tmp_path):
+    timm = pytest.importorskip('timm')
+    network = timm.create_model('convnext_atto', num_classes=3).eval()
+    weights = {}
+    for name, value in network.state_dict().items():  # facebookresearch's names of the stem and the head
+        name = name.replace('stem.', 'downsample_layers.0.').replace('head.fc.', 'head.')
+        name = re.sub(r'stages\.(\d)\.downsample\.', r'downsample_layers.\1.', name)
+        name = re.sub(r'stages\.(\d)\.blocks\.', r'stages.\1.', name).replace('head.norm.', 'norm.')
+        name = name.replace('conv_dw', 'dwconv').replace('mlp.fc', 'pwconv')
+        weights[name] = value
+    torch.save(dict(model=weights), tmp_path / 'it.pth')
+    subject = load_classifier(Source('it', 'timm:convnext_atto', str(tmp_path / 'it.pth')), 0, 3)
+    picture = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(subject.network(picture).cpu(), network(picture))
 
 
 def test_without_timm_the_message_says_how_to_get_it(monkeypatch):

@@ -215,6 +215,57 @@ def test_timm_loads_the_folder_by_itself(converted, source):
     assert timm.data.resolve_model_data_config(model)['input_size'] == (3, size, size)
 
 
+@pytest.mark.parametrize('to', ['timm', 'huggingface'])
+def test_an_export_claims_nothing_that_is_timm_s(sources, tmp_path, to):
+    """timm would write tag, licence, origin and paper of the weights that it has itself."""
+    dataset = "dict(pipeline=[dict(type='a2mim_mm.RandomResizedCrop', scale=64)])"
+    cfg = (
+        "model = dict(type='a2mim_mm.A2MIM', backbone=dict(type='ResNet', depth=18), "
+        'data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[51, 51, 51], to_rgb=True))\n'
+        f'train_dataloader = dict(dataset={dataset})'
+    )
+    weights = {f'backbone.{name}': tensor for name, tensor in peers.mm_resnet(18).state_dict().items()}
+    weights['mask_token.token'] = torch.zeros(4)
+    torch.save(dict(state_dict=weights, meta=dict(cfg=cfg)), tmp_path / 'epoch_3.pth')
+    out = tmp_path / ('out' if to == 'huggingface' else 'out.pth')
+    convert_checkpoint(tmp_path / 'epoch_3.pth', out, to, log=lambda line: None)
+    config = out / 'config.json' if to == 'huggingface' else Path(f'{out}.config.json')
+    saved = json.loads(config.read_text())['pretrained_cfg']
+    assert not {'tag', 'license', 'origin_url', 'paper_name', 'paper_ids', 'hf_hub_id', 'url'} & {*saved}
+    assert saved['input_size'] == [3, 64, 64]
+    assert saved['mean'] == [0.5] * 3 and saved['std'] == [0.2] * 3
+    assert 'epoch_3.pth (pre-training of a2mim_mm), converted by a2mim_mm' in saved['description']
+    if to == 'huggingface':
+        card = (out / 'README.md').read_text()
+        assert 'epoch_3.pth' in card and 'a1_in1k' not in card and 'apache' not in card
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_what_is_written_says_how_its_network_is_built(vit, tmp_path, suffix):
+    convert_checkpoint(vit, tmp_path / f'x{suffix}', 'mmpretrain', arch=HEADS, log=lambda line: None)
+    settings = dict(img_size=peers.SIZE, rel_pos_bias=None, layer_scale_init_value=0.1, out_type='raw')
+    for heads, fits in ((peers.HEADS, True), (2, False)):
+        arch = {**peers.ARCH, 'num_heads': heads}
+        backbone = dict(type='a2mim_mm.A2MIMViT', arch=arch, **settings)
+        cfg = Config(dict(model=dict(backbone=backbone)))
+        model = nn.ModuleDict(dict(backbone=build_backbone(backbone)))
+        if fits:
+            assert 'backbone from' in load_pretrained(model, tmp_path / f'x{suffix}', cfg)
+        else:
+            with pytest.raises(CheckpointError, match='num_heads is 4 there and 2 here'):
+                load_pretrained(model, tmp_path / f'x{suffix}', cfg)
+
+
+@torch.no_grad()
+def test_the_graph_of_a_cnn_takes_images_of_any_size(converted):
+    path, _, _ = converted('resnet', 'onnx')
+    session, network = onnxruntime.InferenceSession(path), peers.torchvision_resnet(18)
+    for size_hw in ((64, 64), (96, 160), (75, 45)):
+        picture = peers.images(size_hw, dtype=torch.float32)
+        (features,) = session.run(None, {'images': picture.numpy()})
+        assert peers.difference(last_map(network, picture), torch.from_numpy(features)) < 1e-4
+
+
 @torch.no_grad()
 def test_torchvision_loads_the_file_strictly(converted):
     path, _, _ = converted('resnet', 'torchvision')
@@ -269,7 +320,7 @@ def test_half_precision_stays_half_precision(vit, tmp_path, suffix):
     save_file(half, source)
     target = tmp_path / f'target{suffix}'
     report = convert_checkpoint(source, target, 'mmpretrain', arch=HEADS, log=lambda line: None)
-    written = load_file(target) if suffix == '.safetensors' else torch.load(target)
+    written = load_file(target) if suffix == '.safetensors' else torch.load(target)['state_dict']
     assert {tensor.dtype for tensor in written.values()} == {torch.float16}
     assert report['largest_relative_difference']['source to target'] < 1e-5
     folder = tmp_path / 'folder'
@@ -278,7 +329,7 @@ def test_half_precision_stays_half_precision(vit, tmp_path, suffix):
     assert {tensor.dtype for tensor in in_folder.values()} == {torch.float16}
     resampled = tmp_path / 'larger.pth'
     convert_checkpoint(source, resampled, 'mmpretrain', arch=HEADS, img_size=96, log=lambda line: None)
-    assert torch.load(resampled)['pos_embed'].dtype == torch.float16
+    assert torch.load(resampled)['state_dict']['pos_embed'].dtype == torch.float16
 
 
 @pytest.mark.parametrize(
@@ -447,7 +498,7 @@ def test_another_image_size_resamples_and_says_so(vit, tmp_path):
     assert report['backbone']['img_size'] == 96
     assert list(report['largest_relative_difference']) == ['source to pivot', 'resampled pivot to target']
     assert all(difference < 1e-5 for difference in report['largest_relative_difference'].values())
-    source, written = torch.load(vit)['model'], torch.load(target)
+    source, written = torch.load(vit)['model'], torch.load(target)['state_dict']
     assert written['pos_embed'].shape == (1, 37, peers.WIDTH)
     assert torch.equal(written['pos_embed'][:, 0], source['pos_embed'][:, 0])
     assert torch.equal(written['layers.1.attn.qkv.weight'], source['blocks.1.attn.qkv.weight'])
@@ -599,20 +650,6 @@ def test_trust_is_warned_about(vit, tmp_path):
         convert_checkpoint(
             vit, tmp_path / 'x.pth', 'mmpretrain', arch=HEADS, trust=True, log=lambda line: None
         )
-
-
-def test_a_namespace_needs_trust(vit, tmp_path):
-    from argparse import Namespace
-
-    source = tmp_path / 'source.pth'
-    torch.save({**torch.load(vit), 'args': Namespace(lr=1)}, source)
-    with pytest.raises(CheckpointError, match=r'argparse\.Namespace.*--trust'):
-        convert_checkpoint(source, tmp_path / 'x.pth', 'mmpretrain', arch=HEADS)
-    with pytest.warns(UserWarning):
-        report = convert_checkpoint(
-            source, tmp_path / 'x.pth', 'mmpretrain', arch=HEADS, trust=True, log=lambda line: None
-        )
-    assert report['verified']
 
 
 def test_mmengine_s_own_loader_reads_what_was_written(converted):

@@ -62,6 +62,8 @@ def random_weights(network, seed=0):
 
 R18 = peers.without_classifier(random_weights(peers.torchvision_resnet(18)))
 VIT = random_weights(peers.timm_vit())
+HF_VIT = peers.huggingface_vit(VIT)
+DINO = random_weights(peers.timm_vit(init_values=0.1))
 VIT_MEAN = random_weights(peers.timm_vit(global_pool='avg'))
 BEIT = random_weights(peers.timm_beit(use_rel_pos_bias=False, use_shared_rel_pos_bias=True))
 BEIT_TUNED = random_weights(peers.timm_beit(global_pool='avg'))
@@ -122,6 +124,7 @@ MOCO_V3_HEAD = tensors('head.0.weight', *batch_norm('head.1'), 'head.3.weight', 
 OPENMIXUP_NECK = tensors(*linear('neck.decoder_pred.0'))
 MM_ONLINE_NECK = tensors(*linear('neck.fc0'), *batch_norm('neck.bn0'), *linear('head.predictor.fc0'))
 # Origin: what the file holds, of which weights the encoder is, and how many names are outside of it.
+HF_RESNET = peers.huggingface_resnet(R18)
 FILES = {
     'a2mim': [
         (
@@ -447,6 +450,23 @@ FILES = {
             'ResNet',
         ),
         (dict(model=by_detectron2(R18) | tensors(*linear('linear'))), by_detectron2(R18), 'ResNet'),
+    ],
+    'dinov2': [(DINO | tensors('mask_token'), DINO, 'A2MIMViT')],
+    'dinov2-training': [
+        (dict(teacher=prefixed('backbone.', DINO) | tensors('dino_head.mlp.0.weight')), DINO, 'A2MIMViT')
+    ],
+    'dinov2-teacher': [
+        (prefixed('teacher.backbone.', DINO) | prefixed('student.backbone.', other(DINO)), DINO, 'A2MIMViT')
+    ],
+    'huggingface': [
+        (HF_VIT | tensors(*linear('pooler.dense')), HF_VIT, 'A2MIMViT'),
+        (HF_RESNET, HF_RESNET, 'ResNet'),
+    ],
+    'huggingface-vit': [
+        (prefixed('vit.', HF_VIT) | tensors('decoder.mask_token'), HF_VIT, 'A2MIMViT'),
+    ],
+    'huggingface-resnet': [
+        (prefixed('resnet.', HF_RESNET) | tensors(*linear('classifier.1')), HF_RESNET, 'ResNet'),
     ],
 }
 CASES = [(origin, i) for origin, files in FILES.items() for i in range(len(files))]

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from a2mim_mm.engine.checkpoint import CheckpointError
-from a2mim_mm.engine.pretrained import read_pretrained
+from a2mim_mm.engine.pretrained import check_same_network, differing_images, read_pretrained
 from a2mim_mm.models import A2MIMViT, ResLayerExtraNorm
 
 STAGES_123 = dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,))
@@ -431,3 +431,59 @@ def test_norm_of_mean_pooling_is_left_over(load):
     with pytest.raises(CheckpointError) as error:
         load(pretrained(vit(layer_scale_init_value=0.1)), Parts(backbone=vit()))
     assert problem(str(error.value), DEEPER)[1].startswith('layers.0.attn.gamma1.weight')
+
+
+# What weights do not show
+
+
+IMAGES = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+SMALL = dict(type='a2mim_mm.A2MIMViT', arch='deit-small')
+
+
+@pytest.mark.parametrize(
+    ('theirs', 'ours', 'words'),
+    [
+        (SMALL, dict(SMALL, arch='mocov3-small'), 'num_heads is 6 there and 12 here'),
+        (
+            dict(type='ResNet', depth=50, style='caffe'),
+            dict(type='ResNet', depth=50),
+            "style is 'caffe' there and 'pytorch' here",
+        ),
+        (
+            dict(type='SwinTransformer', arch='tiny'),
+            dict(
+                type='SwinTransformer', arch=dict(embed_dims=96, depths=[2, 2, 6, 2], num_heads=[2, 4, 8, 16])
+            ),
+            r'num_heads is \[3, 6, 12, 24\] there and \[2, 4, 8, 16\] here',
+        ),
+        (SMALL, dict(SMALL, img_size=96), None),
+        (dict(type='ResNet', depth=50), dict(type='mmdet.ResNet', depth=50, style='pytorch'), None),
+        ({}, SMALL, None),
+        (SMALL, None, None),
+    ],
+)
+def test_configs_are_compared_where_weights_do_not_tell(theirs, ours, words):
+    if isinstance(ours, dict) and ours.get('arch') == 'mocov3-small':
+        arch = dict(embed_dims=384, num_layers=12, num_heads=12, feedforward_channels=1536)
+        ours = dict(ours, arch=arch)
+    saved, cfg = dict(model=dict(backbone=theirs)), Config(dict(model=dict(backbone=ours)))
+    if words is None:
+        check_same_network(saved, cfg, 'x.pth')
+    else:
+        with pytest.raises(CheckpointError, match=f'x.pth is of another network.*{words}'):
+            check_same_network(saved, cfg, 'x.pth')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        (dict(mean=[127.5, 127.5, 127.5]), ['mean=[127.5, 127.5, 127.5]']),
+        (dict(std=[1.0, 1.0, 1.0], to_rgb=False), ['std=[1.0, 1.0, 1.0]', 'RGB=False']),
+        (dict(mean=[123.7, 116.3, 103.5]), []),
+    ],
+)
+def test_other_images_are_said(changes, words):
+    saved = dict(data_preprocessor={**IMAGES, **changes})
+    cfg = Config(dict(model=dict(data_preprocessor={**IMAGES, 'bgr_to_rgb': IMAGES['to_rgb']})))
+    notes = differing_images(saved, cfg, 'x.pth')
+    assert len(notes) == len(words) and all(any(word in note for note in notes) for word in words)

@@ -1,6 +1,7 @@
 """Names of timm's VisionTransformer: timm, and what is built on it (MAE, DeiT, DINO, MoCo v3)."""
 
 import math
+import re
 
 from torch import nn
 
@@ -41,6 +42,10 @@ class TimmViTNaming(TimmNaming):
         """See :meth:`Naming.read`."""
         if any(name.startswith('dist_token') for name in weights):
             raise ConversionError('a distillation token (DeiT, distilled) is in no encoder of this package')
+        if any(name in ('register_tokens', 'reg_token') for name in weights):
+            raise ConversionError('register tokens (DINOv2 with registers) are in no encoder of this package')
+        if any(re.search(r'\.mlp\.(w12|w1|w3|fc1_g)\.', name) for name in weights):
+            raise ConversionError('SwiGLU layers (DINOv2 ViT-g) are in no encoder of this package')
         return vit_encoder(rename(weights, swapped(NAMES), self.name), hints)
 
     def write(self, encoder: Encoder) -> tuple[Weights, dict[str, str]]:

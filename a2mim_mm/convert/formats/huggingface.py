@@ -1,0 +1,101 @@
+"""Names of Hugging Face's transformers: ViT, with or without MAE's decoder beside it, and ResNet."""
+
+import re
+
+import torch
+from torch import nn
+
+from ..encoder import ConversionError, Encoder
+from ..naming import Hints, Weights, rename
+from .resnet import ResNetNaming
+from .timm_vit import TimmViTNaming
+
+_VIT = [
+    ('embeddings.cls_token', 'cls_token'),
+    ('embeddings.position_embeddings', 'pos_embed'),
+    ('embeddings.patch_embeddings.projection.*', 'patch_embed.proj.*'),
+    ('encoder.layer.*.layernorm_before.*', 'blocks.*.norm1.*'),
+    ('encoder.layer.*.attention.qkv.*', 'blocks.*.attn.qkv.*'),
+    ('encoder.layer.*.attention.output.dense.*', 'blocks.*.attn.proj.*'),
+    ('encoder.layer.*.layernorm_after.*', 'blocks.*.norm2.*'),
+    ('encoder.layer.*.intermediate.dense.*', 'blocks.*.mlp.fc1.*'),
+    ('encoder.layer.*.output.dense.*', 'blocks.*.mlp.fc2.*'),
+    ('layernorm.*', 'norm.*'),
+]
+_QUERY = re.compile(r'(encoder\.layer\.\d+\.attention)\.attention\.query\.(weight|bias)')
+_OTHERS = re.compile(r'encoder\.layer\.\d+\.attention\.attention\.(key|value)\.(weight|bias)')
+_RESNET = (
+    (re.compile(r'embedder\.embedder\.convolution\.'), 'conv1.'),
+    (re.compile(r'embedder\.embedder\.normalization\.'), 'bn1.'),
+    (re.compile(r'(.*)\.shortcut\.convolution\.'), r'\1.downsample.0.'),
+    (re.compile(r'(.*)\.shortcut\.normalization\.'), r'\1.downsample.1.'),
+)
+_PLACE = re.compile(r'encoder\.stages\.(\d+)\.layers\.(\d+)\.')
+_INNER = re.compile(r'layer\.(\d+)\.(convolution|normalization)\.')
+
+
+class HuggingFaceViTNaming(TimmViTNaming):
+    """``ViTModel``, ``ViTForImageClassification`` and the encoder of ``ViTMAEForPreTraining``.
+
+    Their LayerNorm has an epsilon of 1e-12, timm's and ours 1e-6, which no weight shows. The conversion is
+    compared with timm's network.
+    """
+
+    name = 'transformers ViT'
+    models = ()
+    signature = 'encoder.layer.*.attention.attention.query.weight'
+    unlike = None
+
+    def read(self, weights: Weights, hints: Hints) -> Encoder:
+        """See :meth:`Naming.read`."""
+        return super().read(_timm_names(weights), hints)
+
+    def peer(self, cfg: dict, weights: Weights) -> nn.Module:
+        """See :meth:`Naming.peer`."""
+        return super().peer(cfg, _timm_names(weights))
+
+
+class HuggingFaceResNetNaming(ResNetNaming):
+    """``ResNetModel`` and ``ResNetForImageClassification``, strides in the 3x3 convolutions."""
+
+    signature = 'embedder.embedder.convolution.weight'
+    unlike = None
+
+    def read(self, weights: Weights, hints: Hints) -> Encoder:
+        """See :meth:`Naming.read`."""
+        return super().read(_torchvision_names(weights), hints)
+
+    def peer(self, cfg: dict, weights: Weights) -> nn.Module:
+        """See :meth:`Naming.peer`."""
+        return super().peer(cfg, _torchvision_names(weights))
+
+
+def _timm_names(weights: Weights) -> Weights:
+    """By timm's names, query, key and value in one tensor.
+
+    Raises:
+        ConversionError: If one of the three is missing, or a name is unknown.
+    """
+    fused = {}
+    for name, tensor in weights.items():
+        query = _QUERY.fullmatch(name)
+        if query:
+            try:
+                parts = [weights[name.replace('.query.', f'.{part}.')] for part in ('key', 'value')]
+            except KeyError as error:
+                raise ConversionError(f'{name} is there, but not {error.args[0]}') from error
+            fused[f'{query[1]}.qkv.{query[2]}'] = torch.cat([tensor, *parts])
+        elif not _OTHERS.fullmatch(name):
+            fused[name] = tensor
+    return rename(fused, _VIT, 'transformers ViT')
+
+
+def _torchvision_names(weights: Weights) -> Weights:
+    def plain(name: str) -> str:
+        name = _PLACE.sub(lambda place: f'layer{int(place[1]) + 1}.{place[2]}.', name, count=1)
+        for pattern, new in _RESNET:
+            name = pattern.sub(new, name, count=1)
+        kinds = dict(convolution='conv', normalization='bn')
+        return _INNER.sub(lambda inner: f'{kinds[inner[2]]}{int(inner[1]) + 1}.', name, count=1)
+
+    return {plain(name): tensor for name, tensor in weights.items()}
