@@ -100,8 +100,8 @@ def extract_features(
         backbone: What :func:`load_backbone` gives, or any network; its ``pretrained_cfg`` tells mean, std and
             input size, ImageNet's and 224 where it has none.
         images: Image files and folders of them, PIL images, arrays (RGB, uint8 (H, W, 3)), one or several:
-            all are resized and cropped at the centre to the input size. Or a tensor (B, 3, H, W) of RGB images,
-            float in 0..1, which keep their size.
+            all are resized and cropped at the centre to the input size. Or RGB images in a tensor,
+            (B, 3, H, W), float in 0..1, which keep their size.
         layers: Names of sub-modules, such as ``['layers.7']``; of each the output is a feature.
         batch_size: Number of images that go through the network at once.
         pool: Whether to average each feature over its positions, cls and other extra tokens left out: (B, C).

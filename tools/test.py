@@ -38,9 +38,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 if __name__ == '__main__':
     parse_args()  # --help and mistakes are answered at once: the imports below take seconds
 
-from mmengine.registry import RUNNERS
-
-from a2mim_mm.engine import StrictLoadHook, check_labelled_data, install_safe_loader, launch
+from a2mim_mm.engine import (
+    HeaderHook,
+    StrictLoadHook,
+    check_labelled_data,
+    console,
+    install_safe_loader,
+    launch,
+)
 from a2mim_mm.engine.cli import load_config, require, run_tool, set_work_dir, write_json
 
 
@@ -54,13 +59,15 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     cfg.load_from = args.checkpoint
     cfg.resume = False
     set_work_dir(cfg, args.work_dir)
-    notes = [launch.init_distributed(cfg), launch.fit_to_cpu(cfg)]
+    launch.fit_workers(cfg)
+    notes = dict(
+        checkpoint=args.checkpoint, ranks=launch.init_distributed(cfg), replaced=launch.fit_to_cpu(cfg)
+    )
     warnings = check_labelled_data(cfg, ('test',))
-    runner = RUNNERS.build(cfg)
+    runner = console.build_runner(cfg)
     for warning in warnings:
         runner.logger.warning(warning)
-    for note in filter(None, notes):
-        runner.logger.info(note)
+    runner.register_hook(HeaderHook(notes))
     runner.register_hook(StrictLoadHook(args.checkpoint, resume=False))
     metrics = runner.test()
     if args.out is not None and runner.rank == 0:

@@ -76,6 +76,7 @@ from a2mim_mm.engine import (
     start_from_pretrained,
 )
 from a2mim_mm.engine.cli import (
+    check_channels,
     check_epoch,
     check_work_dir,
     load_config,
@@ -90,6 +91,7 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
     """Fit the config to this machine and build the Runner, whose log then says what was fitted."""
     require(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'trained')
     cfg.launcher = args.launcher
+    check_channels(cfg)
     set_work_dir(cfg, args.work_dir)
     check_work_dir(cfg, args.resume, args.overwrite)
     launch.fit_workers(cfg)

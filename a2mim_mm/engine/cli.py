@@ -1,9 +1,11 @@
 """What the command-line tools share: reading a config, finding a checkpoint, saying what is wrong."""
 
 import argparse
+import contextlib
 import difflib
 import importlib
 import inspect
+import io
 import json
 import os
 import re
@@ -147,6 +149,16 @@ def _value(option: str, text: str, old: object) -> object:
     return value
 
 
+def _import_quietly(library: str) -> None:
+    """Import the data sets of a library, which print that OneDL is not there: nobody here needs it."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        with contextlib.suppress(ModuleNotFoundError):  # of a library that has none
+            importlib.import_module(f'{library}.datasets')
+    for line in printed.getvalue().splitlines():
+        if 'Could not import OneDL' not in line:
+            print(line)
+
+
 def _base_advice(error: Exception) -> str:
     """How a config that lies elsewhere names one of this package, where an error is about ``_base_``."""
     if not isinstance(error, FileNotFoundError) and 'a2mim_mm config' not in str(error):
@@ -166,9 +178,27 @@ def require(cfg: Config, names: tuple[str, ...], task: str) -> None:
     """
     if cfg.get('default_scope') in ('mmdet', 'mmseg'):
         importlib.import_module(cfg.default_scope)
+    _import_quietly(cfg.get('default_scope', 'mmpretrain'))
     absent = [name for name in names if cfg.get(name) is None]
     if absent:
         raise ValueError(f'config {cfg.filename} cannot be {task}: it has no {", ".join(absent)}')
+
+
+def check_channels(cfg: Config) -> None:
+    """See that a backbone takes the three channels that the images of this package have, grey ones too.
+
+    Raises:
+        ValueError: If its config says another number.
+    """
+    backbone = cfg.model.get('backbone')
+    channels = backbone.get('in_channels', backbone.get('in_chans', 3)) if isinstance(backbone, dict) else 3
+    dataset = cfg.train_dataloader.get('dataset') or {}
+    steps = [step.get('type') for step in dataset.get('pipeline') or () if isinstance(step, dict)]
+    if channels != 3 and 'a2mim_mm.LoadImage' in steps:
+        raise ValueError(
+            f'model.backbone.in_channels is {channels}, but a2mim_mm.LoadImage gives 3 channels, also of grey '
+            'images: leave in_channels out'
+        )
 
 
 def build_model(cfg: Config) -> nn.Module:

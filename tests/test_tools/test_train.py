@@ -176,6 +176,92 @@ def test_mistakes_end_in_one_message(run, tmp_path, request, extra, options, wor
     assert last.startswith('error: ') and all(word in last for word in words)
 
 
+def test_a_folder_that_holds_a_training_is_not_overwritten(run, tmp_path):
+    first, second, third = (write_config(tmp_path, name=f'folder_{number}') for number in range(3))
+    assert run(train_tool, first, '--work-dir', 'w')[0] == 0
+    before = (tmp_path / 'w' / 'epoch_2.pth').read_bytes()
+    status, message = run(train_tool, second, '--work-dir', 'w')
+    assert status == 1 and 'there is a training in w already' in message
+    assert all(word in message for word in ('--resume', '--overwrite', '--work-dir'))
+    assert (tmp_path / 'w' / 'epoch_2.pth').read_bytes() == before
+    assert run(train_tool, third, '--work-dir', 'w', '--overwrite')[0] == 0
+
+
+def test_an_overwritten_training_is_not_resumed(run, tmp_path):
+    """One that is stopped before its first checkpoint leaves nothing of the one before to go on from."""
+    assert run(train_tool, write_config(tmp_path, name='old'), '--work-dir', 'w')[0] == 0
+    stopped = write_config(tmp_path, HEADER.format(0, 'KeyboardInterrupt'), 'stopped_early')
+    assert run(train_tool, stopped, '--work-dir', 'w', '--overwrite')[0] == 130
+    resumed = write_config(tmp_path, name='resumed_anew')
+    assert run(train_tool, resumed, '--work-dir', 'w', '--resume')[0] == 0
+    assert 'nothing to resume from in w, starting from scratch' in read_log(tmp_path / 'w')
+
+
+def test_load_from_is_whole_or_refused(run, tmp_path):
+    assert run(train_tool, write_config(tmp_path, name='whole'), '--work-dir', 'w')[0] == 0
+    source = tmp_path / 'w' / 'epoch_2.pth'
+    fits = write_config(tmp_path, f'load_from = {str(source)!r}', 'fits')
+    assert run(train_tool, fits, '--work-dir', 'v')[0] == 0
+    wider = write_config(tmp_path, f'load_from = {str(source)!r}\nmodel["width"] = 5', 'wider_from')
+    status, message = run(train_tool, wider, '--work-dir', 'u')
+    assert status == 1 and 'another model' in message and f'--pretrained {source}' in message
+    broken = weights(source)
+    broken['encoder.weight'][0] = math.nan
+    torch.save(dict(state_dict=broken), tmp_path / 'broken.pth')
+    status, message = run(
+        train_tool, write_config(tmp_path, 'load_from = "broken.pth"', 'nan'), '--work-dir', 't'
+    )
+    assert status == 1 and 'not finite: encoder.weight' in message
+
+
+def test_loaders_without_workers_need_no_other_settings(run, tmp_path):
+    extra = 'loader.update(num_workers=1, persistent_workers=True, prefetch_factor=2)\n'
+    config = write_config(tmp_path, extra, 'workers')
+    assert run(train_tool, config, '--cfg-options', 'train_dataloader.num_workers=0')[0] == 0
+
+
+@pytest.mark.parametrize(
+    'base', ['./a2mim_vit-s.py', 'a2mim_mm::selfsup/a2mim_vit-s.py', '../selfsup/a2mim_r50.py']
+)
+def test_a_config_elsewhere_is_told_how_to_name_its_base(run, tmp_path, base):
+    path = tmp_path / 'mine.py'
+    path.write_text(f'_base_ = {base!r}\n')
+    status, message = run(train_tool, path)
+    assert status == 1 and message.count('\n') == 1
+    advice = re.search(r"_base_ = '(.*)'", message)[1]
+    path.write_text(f'_base_ = {advice!r}\n')
+    assert cli.load_config(str(path)).model.type == 'a2mim_mm.A2MIM'
+
+
+def test_an_error_of_a_worker_is_said_as_if_there_was_none(run, tmp_path):
+    (tmp_path / 'photos').mkdir()
+    (tmp_path / 'photos' / 'a.jpg').touch()
+    loader = dict(
+        batch_size=1,
+        num_workers=1,
+        sampler=dict(type='a2mim_mm.KeyedSampler', shuffle=False),
+        collate_fn=dict(type='default_collate'),
+        dataset=dict(
+            type='a2mim_mm.UnlabelledImages',
+            data_root=str(tmp_path / 'photos'),
+            pipeline=[dict(type='a2mim_mm.LoadImage')],
+            max_refetch=0,
+        ),
+    )
+    assert run(train_tool, write_config(tmp_path, name='trained'), '--work-dir', 'w')[0] == 0
+    config = write_config(tmp_path, f'test_dataloader = {loader!r}', 'of_worker')
+    status, message = run(test_tool, config, tmp_path / 'w' / 'epoch_2.pth')
+    assert status == 1 and message.count('\n') == 1 and 'a.jpg: the file is empty' in message
+
+
+@pytest.mark.parametrize('channels', ['in_channels', 'in_chans'])
+def test_a_backbone_for_other_images_is_refused(run, tmp_path, channels):
+    pipeline = "train_dataloader['dataset'] = dict(pipeline=[dict(type='a2mim_mm.LoadImage')])\n"
+    config = write_config(tmp_path, f"{pipeline}model['backbone'] = dict({channels}=1)", f'grey_{channels}')
+    status, message = run(train_tool, config)
+    assert status == 1 and 'in_channels is 1' in message and 'leave in_channels out' in message
+
+
 def test_missing_config(run):
     assert run(train_tool, 'absent.py') == (1, 'error: there is no config file absent.py\n')
     assert run(test_tool, 'absent.py', 'x.pth') == (1, 'error: there is no config file absent.py\n')
