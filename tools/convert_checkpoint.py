@@ -10,7 +10,10 @@ import logging
 import warnings
 from pathlib import Path
 
-FORMATS = ('mmpretrain', 'mmdet', 'mmseg', 'timm', 'torchvision', 'detectron2', 'huggingface', 'onnx')
+FORMATS = (
+    *('a2mim', 'mmpretrain', 'mmdet', 'mmseg', 'timm'),
+    *('torchvision', 'detectron2', 'huggingface', 'onnx'),
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

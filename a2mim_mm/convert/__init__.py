@@ -1,8 +1,7 @@
 """Checkpoints of other libraries to this one's and back: a table of origins, one of targets, one pivot."""
 
-from .convert import convert_checkpoint
+from .convert import TARGETS, convert_checkpoint
 from .encoder import ConversionError, Encoder
 from .origins import ORIGINS
-from .targets import TARGETS
 
 __all__ = ['ORIGINS', 'TARGETS', 'ConversionError', 'Encoder', 'convert_checkpoint']

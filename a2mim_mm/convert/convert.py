@@ -22,10 +22,32 @@ from .encoder import ConversionError, Encoder, resized
 from .libraries import LibraryMissing
 from .naming import Hints
 from .pickles import read_array_pickle
-from .targets import DRAFT, TARGETS, Expression, Target
+from .pretraining import PARTS, Pretraining
+from .targets import (
+    DRAFT,
+    Detectron2,
+    Expression,
+    HuggingFace,
+    Onnx,
+    OpenMMLab,
+    Target,
+    Timm,
+    Torchvision,
+)
 from .verify import compare, features_of, of_pivot
 from .vit import arch_of
 
+TARGETS: dict[str, Target] = {
+    'a2mim': Pretraining(),
+    'mmpretrain': OpenMMLab('mmpretrain'),
+    'mmdet': OpenMMLab('mmdet', 'backbone.'),
+    'mmseg': OpenMMLab('mmseg', 'backbone.'),
+    'timm': Timm(),
+    'torchvision': Torchvision(),
+    'detectron2': Detectron2(),
+    'huggingface': HuggingFace(),
+    'onnx': Onnx(),
+}
 _PACKAGES = ('torch', 'torchvision', 'timm', 'onedl-mmpretrain', 'onnxruntime', 'a2mim_mm')
 _MOCO_V3_SMALL = dict(embed_dims=384, num_layers=12, num_heads=12, feedforward_channels=1536)
 ARCHES = {**A2MIMViT.arch_zoo, 'mocov3-small': _MOCO_V3_SMALL}
@@ -93,6 +115,7 @@ def convert_checkpoint(
     expression = replace(
         kind.express(encoder, found.mean_std, timm_model),
         input_hw=(img_size, img_size) if img_size is not None else found.input_hw,
+        rest=found.rest,
         source=f'An image encoder from {source.name} ({found.origin.title}), converted by a2mim_mm',
     )
     draft = target.with_name(DRAFT + target.name)
@@ -236,11 +259,17 @@ def _report(
         },
         'resampled': resampled,
         'folded': encoder.folded,
-        'dropped': {name: 'not part of the encoder' for name in found.outside} | expression.dropped,
+        'dropped': {name: 'not part of the encoder' for name in _left_out(found, to)} | expression.dropped,
         'verified': verify,
         'largest_relative_difference': differences,
         'versions': {name: _version(name) for name in _PACKAGES},
     }
+
+
+def _left_out(found: Found, to: str) -> list[str]:
+    """Names of what is not written: all beside the encoder, but for a whole pre-training."""
+    kept = {name for names in PARTS.values() for name in names} if to == 'a2mim' else set()
+    return [name for name in found.outside if name not in kept]
 
 
 def _version(name: str) -> str | None:

@@ -1,7 +1,7 @@
 """From a file to the pivot: which origin wrote it, told from its names."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ class Found:
         mean_std: Normalisation of images, RGB in 0..1; None where origins that agree on all else do not.
         also: Names of other origins that read the very same encoder.
         input_hw: Size of the crops it was trained on; None: not known.
+        rest: What else the state dict holds: decoder, mask token, classifier.
     """
 
     origin: Origin
@@ -47,6 +48,7 @@ class Found:
     mean_std: tuple | None
     also: tuple[str, ...] = ()
     input_hw: tuple[int, int] | None = None
+    rest: dict[str, Tensor] = field(default_factory=dict)
 
 
 def detect(
@@ -201,7 +203,8 @@ def _read_as(
         except ConversionError as error:
             reasons.setdefault(str(error), []).append(row.name)
         else:
-            found.append(Found(row, naming, entry, weights, tuple(outside), encoder, row.mean_std))
+            rest = {name: state[name] for name in outside}
+            found.append(Found(row, naming, entry, weights, tuple(outside), encoder, row.mean_std, rest=rest))
     return found
 
 

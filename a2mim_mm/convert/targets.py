@@ -45,6 +45,7 @@ class Expression:
         timm_model: Name of the timm model that is to hold it; None: the naming's own.
         input_hw: Size of the images it was trained on; None: not known.
         source: Where it comes from, in words.
+        rest: What else the source's state dict holds, by its names.
     """
 
     naming: Naming
@@ -55,6 +56,7 @@ class Expression:
     timm_model: str | None = None
     input_hw: tuple[int, int] | None = None
     source: str = ''
+    rest: Weights = field(default_factory=dict)
 
 
 class Target(ABC):
@@ -246,16 +248,6 @@ class Onnx(Target):
         return Peer(nn.Identity(), features)
 
 
-TARGETS: dict[str, Target] = {
-    'mmpretrain': OpenMMLab('mmpretrain'),
-    'mmdet': OpenMMLab('mmdet', 'backbone.'),
-    'mmseg': OpenMMLab('mmseg', 'backbone.'),
-    'timm': Timm(),
-    'torchvision': Torchvision(),
-    'detectron2': Detectron2(),
-    'huggingface': HuggingFace(),
-    'onnx': Onnx(),
-}
 DRAFT = '.part-'  # in front of the name of a file until it is whole
 
 

@@ -196,8 +196,8 @@ def check_channels(cfg: Config) -> None:
     steps = [step.get('type') for step in dataset.get('pipeline') or () if isinstance(step, dict)]
     if channels != 3 and 'a2mim_mm.LoadImage' in steps:
         raise ValueError(
-            f'model.backbone.in_channels is {channels}, but a2mim_mm.LoadImage gives 3 channels, also of grey '
-            'images: leave in_channels out'
+            f'model.backbone.in_channels is {channels}, but a2mim_mm.LoadImage gives 3 channels, of grey '
+            'images too: leave in_channels out'
         )
 
 
