@@ -19,7 +19,7 @@ pretrain() {
 # NAME CONFIG [arguments of tools/train.py]
 transfer() {
     [ -e "$OUT/$1/metrics.json" ] && return
-    "$PYTHON" tools/train.py "$2" --work-dir "$OUT/$1" "${@:3}"
+    "$PYTHON" tools/train.py "$2" --work-dir "$OUT/$1" --overwrite "${@:3}"
     "$PYTHON" tools/test.py "$2" "$OUT/$1/$(basename "$(cat "$OUT/$1/last_checkpoint")")" \
         --work-dir "$OUT/$1/test" --out "$OUT/$1/metrics.json"
 }
@@ -50,7 +50,7 @@ twenty_steps() {
         train_dataloader.dataset.indices=160 train_dataloader.batch_size=8 train_dataloader.num_workers=1 \
         train_cfg.max_epochs=1 default_hooks.logger.interval=5
     [ -e "$OUT/$1/detector/done" ] && return
-    "$PYTHON" tools/train.py "$3" --work-dir "$OUT/$1/detector" --pretrained "$OUT/$1/pretrain/epoch_1.pth" \
+    "$PYTHON" tools/train.py "$3" --work-dir "$OUT/$1/detector" --overwrite --pretrained "$OUT/$1/pretrain/epoch_1.pth" \
         --cfg-options train_dataloader.dataset.data_root=data/nuclei/ train_dataloader.dataset.indices=40 \
         train_dataloader.dataset.ann_file=annotations/instances_train.json train_dataloader.num_workers=1 \
         train_dataloader.dataset.data_prefix.img=images/train/ "train_dataloader.dataset.metainfo.classes=('nucleus',)" \
