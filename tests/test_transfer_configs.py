@@ -223,7 +223,7 @@ def test_resnet_has_one_rate(name):
         assert (cfg.param_scheduler[0].end, cfg.param_scheduler[0].start_factor) == (1000, 0.001)
 
 
-@pytest.mark.parametrize('path', FOLDER.glob('nuclei/[!p]*.py'), ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', sorted(FOLDER.glob('nuclei/[!p]*.py')), ids=lambda path: path.stem)
 def test_small_configs_build(path):
     cfg = Config.fromfile(path)
     fit_to_cpu(cfg)

@@ -1,5 +1,7 @@
 """Images: folders, with and without labels, decoding, and randomness that belongs to the sample."""
 
+from a2mim_mm import quiet  # noqa: F401, before anything imports mmpretrain's data sets
+
 from .dataset import UnlabelledImages
 from .decoding import UnreadableImageError, decode_image
 from .labelled import LabelledImages

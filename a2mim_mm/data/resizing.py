@@ -15,7 +15,7 @@ from a2mim_mm.registry import TRANSFORMS
 
 def resize(img_hw3: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     """Resize an image, uint8 (H, W, 3) in any order of colours, to ``size_hw``; bilinear, antialiased."""
-    img_3hw = torch.from_numpy(np.ascontiguousarray(img_hw3)).permute(2, 0, 1)
+    img_3hw = torch.from_numpy(np.require(img_hw3, requirements=('C', 'W'))).permute(2, 0, 1)
     return F.resize(img_3hw, list(size_hw), antialias=True).permute(1, 2, 0).contiguous().numpy()
 
 

@@ -1,5 +1,7 @@
 """What surrounds the model while it trains: launching, hooks, learning rates, reading checkpoints safely."""
 
+from a2mim_mm import quiet  # noqa: F401, before anything imports mmpretrain's data sets
+
 from .checkpoint import CheckpointError, StrictLoadHook, install_safe_loader, load_checkpoint_file
 from .classes_hook import ClassesHook
 from .console import HeaderHook, OneLrHook

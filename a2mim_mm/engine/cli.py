@@ -1,11 +1,9 @@
 """What the command-line tools share: reading a config, finding a checkpoint, saying what is wrong."""
 
 import argparse
-import contextlib
 import difflib
 import importlib
 import inspect
-import io
 import json
 import os
 import re
@@ -21,6 +19,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
+from a2mim_mm.quiet import import_data_sets
 from a2mim_mm.registry import MODELS
 
 from .launch import fit_to_cpu, leave_distributed
@@ -149,16 +148,6 @@ def _value(option: str, text: str, old: object) -> object:
     return value
 
 
-def _import_quietly(library: str) -> None:
-    """Import the data sets of a library, which print that OneDL is not there: nobody here needs it."""
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        with contextlib.suppress(ModuleNotFoundError):  # of a library that has none
-            importlib.import_module(f'{library}.datasets')
-    for line in printed.getvalue().splitlines():
-        if 'Could not import OneDL' not in line:
-            print(line)
-
-
 def _base_advice(error: Exception) -> str:
     """How a config that lies elsewhere names one of this package, where an error is about ``_base_``."""
     if not isinstance(error, FileNotFoundError) and 'a2mim_mm config' not in str(error):
@@ -178,7 +167,7 @@ def require(cfg: Config, names: tuple[str, ...], task: str) -> None:
     """
     if cfg.get('default_scope') in ('mmdet', 'mmseg'):
         importlib.import_module(cfg.default_scope)
-    _import_quietly(cfg.get('default_scope', 'mmpretrain'))
+        import_data_sets(cfg.default_scope)
     absent = [name for name in names if cfg.get(name) is None]
     if absent:
         raise ValueError(f'config {cfg.filename} cannot be {task}: it has no {", ".join(absent)}')

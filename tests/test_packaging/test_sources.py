@@ -14,8 +14,9 @@ PACKAGE = ROOT / 'a2mim_mm'
 LAYERS = {
     'registry.py': {'version'},
     'version.py': set(),
+    'quiet.py': set(),
     'models': {'registry', 'models'},
-    'data': {'registry', 'models', 'data', 'version'},
+    'data': {'registry', 'models', 'data', 'quiet', 'version'},
 }
 
 

@@ -115,8 +115,8 @@ def test_two_processes_train_as_one_with_the_same_global_batch(tmp_path, monkeyp
     tool('train').main(['pretrain.py', '--work-dir', 'one', '--device', 'cpu'])
 
     one_log, two_log = read_log('one'), read_log('two')
-    assert 'lr 5.000e-01 = 1.600e+01 * 8 / 256 (1 ranks x 8 images x 1 accumulation)' in one_log
-    assert 'lr 5.000e-01 = 1.600e+01 * 8 / 256 (2 ranks x 4 images x 1 accumulation)' in two_log
+    assert '5.000e-01 = 1.600e+01 * 8 / 256 (1 ranks x 8 images x 1 accumulation)' in one_log
+    assert '5.000e-01 = 1.600e+01 * 8 / 256 (2 ranks x 4 images x 1 accumulation)' in two_log
     assert '2 ranks over gloo on the CPU' in two_log and 'float32: there is no GPU' in two_log
     assert '[1][3/3]' in two_log and '[1][4/4]' not in two_log
 
