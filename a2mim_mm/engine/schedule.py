@@ -91,7 +91,9 @@ def last_lr(runner: Runner, wrapper: OptimWrapper, schedulers: list[_ParamSchedu
     """
     group = dict(base_group(wrapper))
     stub = SimpleNamespace(param_groups=[group], step=SimpleNamespace(_with_counter=True), _global_step=0)
-    twins = [copy.copy(one) for one in schedulers if one.param_name == 'lr' and hasattr(one, 'begin')]
+    # What a metric decides, as ReduceOnPlateau, cannot be foreseen.
+    foreseen = [one for one in schedulers if one.param_name == 'lr' and not hasattr(one, 'monitor')]
+    twins = [copy.copy(one) for one in foreseen]
     for twin in twins:
         twin.optimizer, twin.base_values = stub, twin.base_values[-1:]
     epoch_length = len(runner.train_dataloader) if counts_epochs(runner) else math.inf

@@ -1,6 +1,7 @@
 """Networks for an analysis are those of their checkpoints, and see images as in their own tests."""
 
 import argparse
+import os
 import re
 import sys
 from functools import partial
@@ -261,3 +262,9 @@ def test_scopes_of_configs_do_not_leak(photos, tmp_path):
     config, checkpoint = write_classifier(tmp_path, 'vit', photos)
     init_default_scope('mmengine')
     assert load_classifier(Source('it', config, checkpoint), 0, 3).classes == tuple(CLASSES)
+
+
+def test_names_of_photos_need_not_be_utf_8(tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / 'a.png').rename(tmp_path / os.fsdecode(b'\xff.png'))
+    assert len(choose_photos(str(tmp_path), None, 0, False).digest) == 64

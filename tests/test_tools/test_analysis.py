@@ -72,6 +72,15 @@ def test_what_counts_is_missed_first(order, networks, photos, tmp_path):
     assert after < before if order == 'salient' else after >= before
 
 
+def test_curves_stand_at_the_shares_that_were_hidden(networks, photos, tmp_path):
+    """Of 4 patches 0.1 hides none, and 0.6 half."""
+    options = ['--patch-size', '32', '--ratios', '0.1', '0.3', '0.6', '1']
+    model = run(occlusion, tmp_path, photos, networks['resnet'], options=options)['models'][0]
+    patches = model['grid'][0] * model['grid'][1]
+    assert model['dropped'] == [round(ratio * patches) for ratio in (0.1, 0.3, 0.6, 1)]
+    assert model['ratios'] == [count / patches for count in model['dropped']] != [0.1, 0.3, 0.6, 1]
+
+
 def test_interactions_cost_what_was_announced(networks, photos, tmp_path, capsys, monkeypatch):
     counted = []
     hide = interaction.hide_patches

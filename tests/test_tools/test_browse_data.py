@@ -1,8 +1,10 @@
 """tools/browse_data.py: the picture shows what the training sees, and errors say what is wrong."""
 
+import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -207,3 +209,8 @@ def test_from_the_command_line_without_a_traceback(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     assert 'error: there is no config file none.py' in result.stderr and 'Traceback' not in result.stderr
+
+
+def test_captions_need_no_utf_8():
+    sample = SimpleNamespace(img_path='photos/' + os.fsdecode(b'\xff.png'), get=lambda name: None)
+    assert browse.describe_samples([sample], 'photos') == ['\\xff.png']
