@@ -54,7 +54,7 @@ _COUNTS = (
     'interval',
 )
 _POINTER = 'last_checkpoint'  # mmengine's note of what training saved last
-_LEFT_BY_TRAINING = (_POINTER, '*.pth', '*/vis_data/scalars.json')
+_LEFT_BY_TRAINING = (_POINTER, 'epoch_*.pth', 'iter_*.pth', 'best_*.pth', '*/vis_data/scalars.json')
 # The last frame and the message in the text of an error that PyTorch passes on from a worker.
 _IN_WORKER = re.compile(
     r'^Caught \w+ in .*'
