@@ -75,7 +75,8 @@ class FiniteHook(Hook):
                 for name, param in unwrap(self._runner.model).named_parameters()
                 if param.grad is not None and not param.grad.isfinite().all()
             ]
-            self._stop(f'the gradients of {len(names)} parameters are not finite ({first_names(names)})')
+            if names:  # else only the norm overflowed
+                self._stop(f'the gradients of {len(names)} parameters are not finite ({first_names(names)})')
 
     def _check_losses(self) -> None:
         losses, self._losses = self._losses, {}

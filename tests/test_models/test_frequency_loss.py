@@ -306,3 +306,11 @@ def test_wrong_argument_is_named(wrong):
 def test_unknown_argument_is_refused():
     with pytest.raises(TypeError, match='alfa'):
         FocalFrequencyLoss(alfa=1.0)
+
+
+@pytest.mark.parametrize(
+    'wrong', [dict(focal_beta=0.0), dict(focal_beta=-1.0), dict(focal_beta=0.2, squared=True)]
+)
+def test_focal_beta_is_positive_and_alone(wrong):
+    with pytest.raises(ValueError, match='focal_beta must be positive, without squared=True'):
+        FocalFrequencyLoss(**wrong)

@@ -380,6 +380,7 @@ def test_wrong_width_is_left_to_torch():
         (dict(rel_pos_bias=True), 'rel_pos_bias is True'),
         (dict(abs_pos_embed=None), 'abs_pos_embed is None; allowed: True, False'),
         (dict(img_size=(12, 21)), 'img_size is 12 x 21 .* 4 x 4'),
+        (dict(frozen_stages=12), 'frozen_stages is 12; allowed: -1 to 3'),
         (dict(out_indices=3), r'out_indices is \[3\]; allowed: -3 to 2'),
         (dict(arch=dict(ARCH, num_heads=3)), 'embed_dims is 16; allowed: multiples of num_heads, 3'),
         (dict(with_cls_token=False, out_type='cls_token'), 'with_cls_token must be True'),
