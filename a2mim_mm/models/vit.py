@@ -178,12 +178,14 @@ class A2MIMViT(VisionTransformer):
             raise ValueError(f'window_size is {window_size!r}; allowed: None and positive numbers of patches')
         if isinstance(kwargs.get('out_indices'), Collection):
             kwargs['out_indices'] = list(kwargs['out_indices'])  # the parent writes into the list it gets
+        arch, frozen = kwargs.get('arch', 'base'), kwargs.get('frozen_stages', -1)
+        layers = (arch if isinstance(arch, dict) else self.arch_zoo.get(arch, {})).get('num_layers', frozen)
+        if frozen > layers:
+            raise ValueError(f'frozen_stages is {frozen}; allowed: -1 to {layers}')
         super().__init__(**kwargs)
         heads, last = self.arch_settings['num_heads'], self.num_layers - 1
         if self.embed_dims % heads:
             raise ValueError(f'embed_dims is {self.embed_dims}; allowed: multiples of num_heads, {heads}')
-        if self.frozen_stages > self.num_layers:
-            raise ValueError(f'frozen_stages is {self.frozen_stages}; allowed: -1 to {self.num_layers}')
         if any(index > last for index in self.out_indices):
             raise ValueError(f'out_indices is {self.out_indices}; allowed: {-last - 1} to {last}')
         if window_size is None and global_layers or not set(global_layers) <= set(range(self.num_layers)):
