@@ -340,7 +340,7 @@ def test_half_precision_stays_half_precision(vit, tmp_path, suffix):
         ('onnx', 'a.pth', r"onnx is written to \.onnx, got 'a.pth'"),
         ('detectron2', 'a.safetensors', r'detectron2 is written to \.pkl'),
         ('mmpretrain', '.pth', r"got '\.pth'"),
-        ('paddle', 'a.pth', "no format 'paddle' to write; known: mmpretrain, mmdet"),
+        ('paddle', 'a.pth', "no format 'paddle' to write; known: a2mim, mmpretrain"),
     ],
 )
 def test_wrong_suffixes_and_formats_are_refused(vit, tmp_path, to, name, message):
