@@ -72,6 +72,7 @@ def test_what_counts_is_missed_first(order, networks, photos, tmp_path):
     assert after < before if order == 'salient' else after >= before
 
 
+@pytest.mark.filterwarnings('ignore:the mask grid has only')
 def test_curves_stand_at_the_shares_that_were_hidden(networks, photos, tmp_path):
     """Of 4 patches 0.1 hides none, and 0.6 half."""
     options = ['--patch-size', '32', '--ratios', '0.1', '0.3', '0.6', '1']
