@@ -189,7 +189,7 @@ def test_official_rates_of_resnet(name, gate):
 
 @pytest.mark.parametrize(
     ('name', 'images', 'accumulation'),
-    [('a2mim_vit-b.py', 128, 2), ('a2mim_vit-s.py', 128, 2), ('a2mim_r50.py', 256, 1)],
+    [('a2mim_vit-b.py', 128, 2), ('a2mim_vit-s.py', 256, 1), ('a2mim_r50.py', 256, 1)],
 )
 def test_official_batch_and_precision(name, images, accumulation):
     cfg = read(f'selfsup/official/{name}')

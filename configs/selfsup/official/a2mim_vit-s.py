@@ -2,3 +2,7 @@
 _base_ = './a2mim_vit-b.py'
 
 model = dict(backbone=dict(arch='small'))
+
+# 8 GPUs x 256 images, without the accumulation of ViT-B.
+train_dataloader = dict(batch_size=256)
+optim_wrapper = dict(accumulative_counts=1)
