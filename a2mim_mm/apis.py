@@ -24,12 +24,16 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from torch import Tensor, nn
 
-from a2mim_mm.engine.checkpoint import CheckpointError, load_checkpoint_file, load_strictly
-from a2mim_mm.engine.pretrained import BACKBONE, find_pretrained
-from a2mim_mm.engine.saved_config import build_network, read_saved_config, saved_input_size
-from a2mim_mm.models.a2mim import A2MIM, evaluating
+from a2mim_mm.checkpoints.backbone import BACKBONE, find_pretrained
+from a2mim_mm.checkpoints.errors import CheckpointError
+from a2mim_mm.checkpoints.load import load_strictly
+from a2mim_mm.checkpoints.read import load_checkpoint_file
+from a2mim_mm.checkpoints.saved_config import build_network, read_saved_config, saved_input_size
+from a2mim_mm.data.reading import fit_image, list_images, read_image
+from a2mim_mm.models import A2MIM
+from a2mim_mm.models.reconstruct import evaluating
+from a2mim_mm.models.reconstruct import reconstruct as reconstruct_batch
 from a2mim_mm.registry import MODELS
-from a2mim_mm.visualization import fit_image, list_images, read_image
 
 Images = Tensor | np.ndarray | Image.Image | str | Path | Iterable[np.ndarray | Image.Image | str | Path]
 
@@ -159,8 +163,8 @@ def reconstruct(model: A2MIM, images: Images, seed: int = 0) -> dict[str, Tensor
         seed: Seed of the masks.
 
     Returns:
-        As :meth:`A2MIM.reconstruct`: ``original``, ``masked``, ``prediction`` and ``composite``, RGB images
-        (B, 3, H, W) in 0..1, on the CPU.
+        As :func:`a2mim_mm.models.reconstruct.reconstruct`: ``original``, ``masked``, ``prediction`` and
+        ``composite``, RGB images (B, 3, H, W) in 0..1, on the CPU.
 
     Raises:
         ValueError: If the images are no RGB in 0..1, or of a size that the mask patch does not divide.
@@ -169,7 +173,7 @@ def reconstruct(model: A2MIM, images: Images, seed: int = 0) -> dict[str, Tensor
     """
     device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
     parts = [
-        model.reconstruct(batch.to(device), generator=generator)
+        reconstruct_batch(model, batch.to(device), generator=generator)
         for batch in _batches(images, _config_of(model)['input_size'][1:], _BATCH)
     ]
     return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}

@@ -17,15 +17,16 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 
-def _child(parent: Registry, location: str) -> Registry:
-    return Registry(parent.name, parent=parent, scope='a2mim_mm', locations=[location])
+def _child(parent: Registry, *rooms: str) -> Registry:
+    locations = [f'a2mim_mm.{room}' for room in rooms]
+    return Registry(parent.name, parent=parent, scope='a2mim_mm', locations=locations)
 
 
-MODELS = _child(MMENGINE_MODELS, 'a2mim_mm.models')
-DATASETS = _child(MMENGINE_DATASETS, 'a2mim_mm.data')
-TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'a2mim_mm.data')
-DATA_SAMPLERS = _child(MMENGINE_DATA_SAMPLERS, 'a2mim_mm.data')
-HOOKS = _child(MMENGINE_HOOKS, 'a2mim_mm.engine')
-METRICS = _child(MMENGINE_METRICS, 'a2mim_mm.engine')
-OPTIM_WRAPPERS = _child(MMENGINE_OPTIM_WRAPPERS, 'a2mim_mm.engine')
-OPTIM_WRAPPER_CONSTRUCTORS = _child(MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, 'a2mim_mm.engine')
+MODELS = _child(MMENGINE_MODELS, 'models', 'backbones', 'transfer')
+DATASETS = _child(MMENGINE_DATASETS, 'data')
+TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'data')
+DATA_SAMPLERS = _child(MMENGINE_DATA_SAMPLERS, 'data')
+HOOKS = _child(MMENGINE_HOOKS, 'engine')
+METRICS = _child(MMENGINE_METRICS, 'engine')
+OPTIM_WRAPPERS = _child(MMENGINE_OPTIM_WRAPPERS, 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, 'transfer')

@@ -24,8 +24,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from a2mim_mm.engine.launch import fit_to_cpu
-from a2mim_mm.engine.pretrained import PretrainedWeights
+from a2mim_mm.checkpoints.backbone import PretrainedWeights
+from a2mim_mm.engine.machine import fit_to_cpu
 from a2mim_mm.models import A2MIM
 from a2mim_mm.registry import MODELS
 

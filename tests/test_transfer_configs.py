@@ -16,8 +16,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, init_default_scope
 
-from a2mim_mm.engine.launch import fit_to_cpu
-from a2mim_mm.engine.pretrained import PretrainedWeights
+from a2mim_mm.checkpoints.backbone import PretrainedWeights
+from a2mim_mm.engine.machine import fit_to_cpu
 from a2mim_mm.registry import MODELS
 
 pytest.importorskip('mmcv._ext', reason='mmdet needs the compiled ops of mmcv')

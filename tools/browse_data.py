@@ -42,11 +42,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from a2mim_mm.data.dataset import printable
-from a2mim_mm.engine.cli import load_config, require, run_tool
+from a2mim_mm.drawing import draw_grid, write_png
+from a2mim_mm.engine.config import load_config, require
+from a2mim_mm.engine.run_tool import run_tool
 from a2mim_mm.models.fill import Fill
 from a2mim_mm.models.masking import mask_grid, resize_mask
 from a2mim_mm.registry import MODELS
-from a2mim_mm.visualization import draw_grid, write_png
 
 
 def check_algorithm(cfg: Config) -> None:

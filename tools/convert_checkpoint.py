@@ -55,7 +55,7 @@ if __name__ == '__main__':
     parse_args()  # --help and mistakes are answered at once: the imports below take seconds
 
 from a2mim_mm.convert import convert_checkpoint
-from a2mim_mm.engine.cli import run_tool
+from a2mim_mm.engine.run_tool import run_tool
 
 
 def main(argv: list[str] | None = None) -> dict:

@@ -50,9 +50,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from a2mim_mm.analysis import check_neighbours, knn_scores
-from a2mim_mm.engine import install_safe_loader, load_pretrained
-from a2mim_mm.engine.classes_hook import compare_classes
-from a2mim_mm.engine.cli import build_model, load_config, require, run_tool, write_json
+from a2mim_mm.checkpoints import install_safe_loader, load_pretrained
+from a2mim_mm.engine.config import build_model, load_config, require
+from a2mim_mm.engine.hooks.classes import compare_classes
+from a2mim_mm.engine.run_tool import run_tool
+from a2mim_mm.files import write_json
 
 
 def load_classifier(cfg: Config, pretrained: str | None, seed: int) -> nn.Module:

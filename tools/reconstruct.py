@@ -66,12 +66,16 @@ from mmengine.config import Config
 from torch import Tensor
 
 from a2mim_mm.apis import load_model
-from a2mim_mm.engine import install_safe_loader, load_checkpoint_file
-from a2mim_mm.engine.checkpoint import load_strictly
-from a2mim_mm.engine.cli import build_model, load_config, require, run_tool
+from a2mim_mm.checkpoints import install_safe_loader, load_checkpoint_file
+from a2mim_mm.checkpoints.load import load_strictly
+from a2mim_mm.checkpoints.saved_config import training_size
+from a2mim_mm.data.reading import list_images, read_image, spread
+from a2mim_mm.drawing import draw_grid, write_png
+from a2mim_mm.engine.config import build_model, load_config, require
+from a2mim_mm.engine.run_tool import run_tool
 from a2mim_mm.models import A2MIM
 from a2mim_mm.models.masking import mask_grid, random_scores
-from a2mim_mm.visualization import draw_grid, list_images, read_image, spread, training_size, write_png
+from a2mim_mm.models.reconstruct import reconstruct as draw_pixels
 
 
 def load_configured(cfg: Config, checkpoint: str) -> A2MIM:
@@ -116,7 +120,7 @@ def reconstruct(
     """The pictures of :meth:`A2MIM.reconstruct`, computed on a GPU if there is one, on the CPU."""
     model.to('cuda' if torch.cuda.is_available() else 'cpu')
     device = next(model.parameters()).device
-    pictures = model.reconstruct(img_b3hw.to(device), mask_bhw, use_token=use_token)
+    pictures = draw_pixels(model, img_b3hw.to(device), mask_bhw, use_token=use_token)
     return {title: picture.cpu() for title, picture in pictures.items()}
 
 

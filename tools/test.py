@@ -38,15 +38,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 if __name__ == '__main__':
     parse_args()  # --help and mistakes are answered at once: the imports below take seconds
 
-from a2mim_mm.engine import (
-    HeaderHook,
-    StrictLoadHook,
-    check_labelled_data,
-    console,
-    install_safe_loader,
-    launch,
-)
-from a2mim_mm.engine.cli import load_config, require, run_tool, set_work_dir, write_json
+from a2mim_mm.checkpoints import install_safe_loader
+from a2mim_mm.engine import console, distributed, machine
+from a2mim_mm.engine.config import load_config, require
+from a2mim_mm.engine.hooks import HeaderHook, StrictLoadHook
+from a2mim_mm.engine.labelled_data import check_labelled_data
+from a2mim_mm.engine.run_tool import run_tool
+from a2mim_mm.engine.start import set_work_dir
+from a2mim_mm.files import write_json
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -59,9 +58,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     cfg.load_from = args.checkpoint
     cfg.resume = False
     set_work_dir(cfg, args.work_dir)
-    launch.fit_workers(cfg)
+    machine.fit_workers(cfg)
     notes = dict(
-        checkpoint=args.checkpoint, ranks=launch.init_distributed(cfg), replaced=launch.fit_to_cpu(cfg)
+        checkpoint=args.checkpoint, ranks=distributed.init_distributed(cfg), replaced=machine.fit_to_cpu(cfg)
     )
     warnings = check_labelled_data(cfg, ('test',))
     runner = console.build_runner(cfg)

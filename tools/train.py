@@ -44,7 +44,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help='what started the ranks'
     )
-    # Passed by `mim train` and torch.distributed.launch.
+    # Passed by `mim train` and torch.distributed.machine.
     parser.add_argument('--gpus', type=int, choices=(0, 1), help=argparse.SUPPRESS)
     parser.add_argument('--device', choices=('cpu', 'cuda'), help=argparse.SUPPRESS)
     parser.add_argument('--local-rank', '--local_rank', help=argparse.SUPPRESS)
@@ -64,27 +64,13 @@ if __name__ == '__main__':
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from a2mim_mm.engine import (
-    FiniteHook,
-    HeaderHook,
-    ScheduleHook,
-    StrictLoadHook,
-    check_labelled_data,
-    console,
-    install_safe_loader,
-    launch,
-    start_from_pretrained,
-)
-from a2mim_mm.engine.cli import (
-    check_channels,
-    check_epoch,
-    check_work_dir,
-    load_config,
-    require,
-    run_tool,
-    set_start,
-    set_work_dir,
-)
+from a2mim_mm.checkpoints import install_safe_loader
+from a2mim_mm.engine import console, distributed, machine
+from a2mim_mm.engine.config import check_channels, load_config, require
+from a2mim_mm.engine.hooks import FiniteHook, HeaderHook, ScheduleHook, StrictLoadHook, start_from_pretrained
+from a2mim_mm.engine.labelled_data import check_labelled_data
+from a2mim_mm.engine.run_tool import run_tool
+from a2mim_mm.engine.start import check_epoch, check_work_dir, set_start, set_work_dir
 
 
 def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
@@ -94,13 +80,13 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
     check_channels(cfg)
     set_work_dir(cfg, args.work_dir)
     check_work_dir(cfg, args.resume, args.overwrite)
-    launch.fit_workers(cfg)
+    machine.fit_workers(cfg)
     cfg.setdefault('default_hooks', {}).setdefault('runtime_info', dict(type='a2mim_mm.OneLrHook'))
     notes = dict(
-        ranks=launch.init_distributed(cfg),
-        precision=launch.set_precision(cfg, args.amp),
-        replaced=launch.fit_to_cpu(cfg),
-        lr=launch.scale_lr(cfg),
+        ranks=distributed.init_distributed(cfg),
+        precision=machine.set_precision(cfg, args.amp),
+        replaced=machine.fit_to_cpu(cfg),
+        lr=machine.scale_lr(cfg),
         start=set_start(cfg, args.resume, args.pretrained),
     )
     warnings = check_labelled_data(cfg)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from a2mim_mm.data import LabelledImages, UnlabelledImages
-from a2mim_mm.engine.checkpoint import first_names
-from a2mim_mm.engine.classes_hook import compare_classes
+from a2mim_mm.engine.hooks.classes import compare_classes
+from a2mim_mm.errors import first_names
 
-from .subjects import Subject
+from .networks import Subject
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from a2mim_mm.engine.cli import write_json
+from a2mim_mm.files import write_json
 from a2mim_mm.version import __version__
 
-from .subjects import RANDOM, Source
+from .networks import RANDOM, Source
 
 _PACKAGES = (
     'torch',

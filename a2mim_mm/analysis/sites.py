@@ -15,7 +15,7 @@ from math import gcd
 import torch
 from torch import Tensor, nn
 
-from a2mim_mm.models.mask_token import MAX_EXTRA_TOKENS, token_grid
+from a2mim_mm.models.token_layout import MAX_EXTRA_TOKENS, token_grid
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 

@@ -13,15 +13,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from a2mim_mm.engine.checkpoint import first_names, load_checkpoint_file
-from a2mim_mm.engine.cli import write_json
-from a2mim_mm.models.vit import A2MIMViT
+from a2mim_mm.backbones.vit import A2MIMViT
+from a2mim_mm.checkpoints.read import load_checkpoint_file, read_array_pickle
+from a2mim_mm.errors import first_names
+from a2mim_mm.files import write_json
 
 from .detect import Found, detect
 from .encoder import ConversionError, Encoder, resized
 from .libraries import LibraryMissing
 from .naming import Hints
-from .pickles import read_array_pickle
 from .pretraining import PARTS, Pretraining
 from .targets import (
     DRAFT,

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from a2mim_mm.engine.checkpoint import CheckpointError, check_finite, first_names, plain_names
-from a2mim_mm.engine.saved_config import read_saved_config, registered_class, saved_input_size
+from a2mim_mm.checkpoints.errors import CheckpointError
+from a2mim_mm.checkpoints.load import check_finite, plain_names
+from a2mim_mm.checkpoints.saved_config import read_saved_config, registered_class, saved_input_size
+from a2mim_mm.errors import first_names
 
 from .encoder import ConversionError, Encoder
 from .naming import Hints, Naming

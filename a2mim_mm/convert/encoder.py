@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from a2mim_mm.engine.checkpoint import load_strictly
+from a2mim_mm.checkpoints.load import load_strictly
 from a2mim_mm.registry import MODELS
 
 

@@ -11,7 +11,7 @@ from functools import cache
 
 from torch import Tensor, nn
 
-from a2mim_mm.engine.checkpoint import first_names
+from a2mim_mm.errors import first_names
 
 from .encoder import ConversionError, Encoder
 from .libraries import timm

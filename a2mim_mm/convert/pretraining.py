@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from a2mim_mm.engine.checkpoint import load_checkpoint_file
+from a2mim_mm.checkpoints.read import load_checkpoint_file
 
 from .encoder import ConversionError, Encoder
 from .targets import Expression, OpenMMLab, Target

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from a2mim_mm.engine.checkpoint import load_checkpoint_file
+from a2mim_mm.checkpoints.read import load_checkpoint_file, read_array_pickle
 
 from .encoder import ConversionError, Encoder
 from .formats.convnext import MMConvNeXtNaming
@@ -25,7 +25,6 @@ from .libraries import onnxruntime_session, timm
 from .naming import Naming, Peer, TimmNaming, Weights, check_against
 from .onnx_export import export
 from .origins import IMAGENET, TIMM
-from .pickles import read_array_pickle
 from .verify import ONNX_TOLERANCE, TOLERANCE
 
 _MM_NAMINGS = (MMResNetNaming('mmpretrain ResNet'), MMViTNaming(), MMConvNeXtNaming(), MMSwinNaming())

@@ -10,8 +10,8 @@ import torch
 from mmpretrain.models.utils import build_2d_sincos_position_embedding
 from torch import Tensor, nn
 
-from a2mim_mm.models.relative_position import CLS_ROWS, num_offsets, relative_position_index
-from a2mim_mm.models.vit import TABLE, A2MIMViT
+from a2mim_mm.backbones.relative_position import CLS_ROWS, num_offsets, relative_position_index
+from a2mim_mm.backbones.vit import TABLE, A2MIMViT
 
 from .encoder import ConversionError, Encoder, build_without_weights
 from .naming import Hints, Weights, check_against, count, require, shape_of

@@ -14,8 +14,7 @@ from PIL import Image
 from a2mim_mm.data.coco_file import CocoUse, check_coco_file
 from a2mim_mm.data.listing import absent_files, endings, endings_text
 from a2mim_mm.data.mask_sample import check_masks
-
-from .checkpoint import first_names
+from a2mim_mm.errors import first_names
 
 _CLASSIFIERS = ('bbox_head', 'mask_head', 'mask_iou_head', 'decode_head', 'auxiliary_head')
 _OF_OTHER_LABELS = ('STDCHead',)  # learns boundaries

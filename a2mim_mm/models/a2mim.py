@@ -1,7 +1,6 @@
 """A2MIM: mask -> fill -> encode -> decode -> loss (Li et al., arXiv 2205.13943, Figure 4)."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,8 +11,9 @@ from torch import Tensor, nn
 from a2mim_mm.registry import MODELS
 
 from .fill import Fill
-from .mask_token import MaskToken, to_map
-from .masking import mask_grid, random_scores, resize_mask
+from .mask_token import MaskToken
+from .masking import mask_grid, resize_mask
+from .token_layout import to_map
 
 
 @MODELS.register_module()
@@ -34,8 +34,7 @@ class A2MIM(BaseSelfSupervisor):
             :class:`RectangleMask`.
         mask_token: Config of the token, a :class:`MaskToken`; None for none.
         fill: What hidden pixels are filled with, see :class:`Fill`.
-        data_preprocessor: Config of the pre-processor, whose mean and std are
-            also used by :meth:`reconstruct`. The network must see RGB.
+        data_preprocessor: Config of the pre-processor. The network must see RGB.
         init_cfg: Config of the initialisation.
 
     Raises:
@@ -94,7 +93,7 @@ class A2MIM(BaseSelfSupervisor):
         img_b3hw = _images(inputs)
         mask_bhw = self.mask(self._scores(img_b3hw, data_samples))
         mask_b1hw = resize_mask(mask_bhw, img_b3hw.shape[2:])[:, None]
-        pred_b3hw = self._reconstruct(img_b3hw, mask_bhw, mask_b1hw)
+        pred_b3hw = self.predict_pixels(img_b3hw, mask_bhw, mask_b1hw)
         return self.head.loss(pred_b3hw, img_b3hw, mask_b1hw)
 
     def predict(self, inputs: list[Tensor], data_samples: list[DataSample]) -> list[DataSample]:
@@ -105,60 +104,23 @@ class A2MIM(BaseSelfSupervisor):
                 sample.set_field(value, name)
         return data_samples
 
-    @torch.no_grad()
-    def reconstruct(
-        self,
-        images: Tensor,
-        mask: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        use_token: bool = True,
-    ) -> dict[str, Tensor]:
-        """Pictures of what the model predicts, in evaluation mode.
-
-        Args:
-            images: RGB images (B, 3, H, W), float in 0..1.
-            mask: Mask (B, h, w) on the mask grid, 1 = hidden. Drawn from ``generator`` where None.
-            generator: Source of the mask.
-            use_token: Whether the network receives the mask token (Figure A3: what the token carries).
-
-        Returns:
-            ``original``, ``masked`` (as the network sees it), ``prediction``
-            and ``composite`` (the prediction on hidden pixels, the original,
-            exactly, on visible ones): RGB images (B, 3, H, W) in 0..1.
-
-        Raises:
-            ValueError: If the images are not float in 0..1, the patch does not divide them, or the mask is of
-                another grid.
-        """
-        if not images.is_floating_point() or images.min() < 0 or images.max() > 1:
-            raise ValueError(
-                f'images must be float RGB in 0..1, got {images.dtype} in {images.min()}..{images.max()}'
-            )
-        grid = mask_grid(tuple(images.shape[2:]), self.mask.patch_size)
-        if mask is None:
-            mask = self.mask(random_scores(len(images), grid, generator))
-        if mask.shape != (len(images), *grid):
-            raise ValueError(f'mask must be of shape {(len(images), *grid)}, got {tuple(mask.shape)}')
-        mask_bhw = mask.to(images.device)
-        mask_b1hw = resize_mask(mask_bhw, images.shape[2:])[:, None]
-        mean, std = self._mean_std()
-        img_b3hw = (images * 255 - mean) / std
-        with evaluating(self):
-            pred_b3hw = self._reconstruct(img_b3hw, mask_bhw, mask_b1hw, use_token).float()
-        prediction = ((pred_b3hw * std + mean) / 255).clamp(0, 1)
-        filled = ((self.fill(img_b3hw, mask_b1hw) * std + mean) / 255).clamp(0, 1)
-        hidden = mask_b1hw.bool()
-        return dict(
-            original=images,
-            masked=torch.where(hidden, filled, images),
-            prediction=prediction,
-            composite=torch.where(hidden, prediction, images),
-        )
-
-    def _reconstruct(
+    def predict_pixels(
         self, img_b3hw: Tensor, mask_bhw: Tensor, mask_b1hw: Tensor, use_token: bool = True
     ) -> Tensor:
-        """The predicted image (B, 3, H, W): fill, encode with the token, decode."""
+        """Fill, encode with the token, decode.
+
+        Args:
+            img_b3hw: Normalised images (B, 3, H, W).
+            mask_bhw: Mask (B, h, w) on the mask grid, 1 = hidden.
+            mask_b1hw: The same at the size of the images, (B, 1, H, W).
+            use_token: Whether the network receives the mask token.
+
+        Returns:
+            The predicted images (B, 3, H, W), normalised.
+
+        Raises:
+            ValueError: If the decoder's image is of another size.
+        """
         filled_b3hw = self.fill(img_b3hw, mask_b1hw)
         if self.mask_token is not None and use_token:
             with self.mask_token.masked(mask_bhw):
@@ -215,23 +177,6 @@ class A2MIM(BaseSelfSupervisor):
                 f'{self.mask.patch_size} needs {grid}: give MaskScores and mask the same patch_size'
             )
         return torch.from_numpy(scores_bhw).to(img_b3hw.device, non_blocking=True)
-
-    def _mean_std(self) -> tuple[Tensor | float, Tensor | float]:
-        """Mean and std per channel, in 0..255, of the normalisation."""
-        preprocessor = self.data_preprocessor
-        return (preprocessor.mean, preprocessor.std) if preprocessor._enable_normalize else (0.0, 1.0)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards for each module the mode that it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _images(inputs: Tensor | list[Tensor]) -> Tensor:

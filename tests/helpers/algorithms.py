@@ -1,8 +1,13 @@
 """Small A2MIM algorithms, ResNet and ViT, and batches for them."""
 
+import copy
+
 import numpy as np
+import pytest
 import torch
 from mmpretrain.structures import DataSample
+
+from . import reference
 
 SIZE = (64, 96)
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -72,3 +77,37 @@ def batch(batch=3, size=SIZE, seed=0, grid=None):
 def total(losses):
     """The number that is minimised."""
     return sum(losses.values())
+
+
+BOTH = pytest.mark.parametrize('name', ['resnet', 'vit'])
+
+
+def by_hand(algorithm, img, mask_bhw, use_token=True):
+    """Prediction of a copy whose token was taken out, with fill, token and decoder applied here."""
+    twin = copy.deepcopy(algorithm)
+    token = twin.mask_token.token
+    twin.mask_token.remove()
+    pixels = torch.tensor(reference.resize_mask(mask_bhw, img.shape[2:]))[:, None]
+    filled = torch.tensor(reference.mean_fill(img.double().numpy(), pixels.numpy())).float()
+    net, site_grid = twin.backbone, (img.shape[2] // net_stride(twin), img.shape[3] // net_stride(twin))
+    hidden = torch.tensor(reference.resize_mask(mask_bhw, site_grid)).float()
+    if hasattr(net, 'layer3'):
+        z = net.layer2(net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(filled))))))
+        z = net.layer3(z)
+        z = z + (token.view(1, -1, 1, 1) * hidden[:, None] if use_token else 0)
+        feat = net.layer4(z)
+    else:
+
+        def add_token(module, args, out):
+            cls, patches = out[:, :1], out[:, 1:]
+            return torch.cat([cls, patches + token * hidden.flatten(1)[..., None]], dim=1)
+
+        if use_token:
+            net.layers[0].register_forward_hook(add_token)
+        feat = net(filled)[-1]
+    return twin, twin.neck(feat)
+
+
+def net_stride(algorithm):
+    """Pixels to a position of the site: stage 3 of ResNet, patches of ViT."""
+    return 16 if hasattr(algorithm.backbone, 'layer3') else 8

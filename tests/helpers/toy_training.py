@@ -12,6 +12,8 @@ from mmengine.registry import DATASETS, FUNCTIONS, HOOKS, METRICS, MODELS
 from mmengine.structures import BaseDataElement
 from torch import nn
 
+from a2mim_mm.models import Fill, RandomPatchMask
+
 ROOT = Path(__file__).parents[2]
 SIZE = 8  # pixels
 NORMS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm}
@@ -57,6 +59,8 @@ class ToyModel(BaseModel):
         self.drop = nn.Dropout(0.5)
         self.decoder = nn.Conv2d(width, 3, 1)
         self.last_dtype = None
+        self.mask = RandomPatchMask(patch_size=2)
+        self.fill = Fill('zero')
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         images = inputs.float() / 255
@@ -68,16 +72,9 @@ class ToyModel(BaseModel):
             ]
         return dict(loss_spa=(pred - images).abs().mean(), loss_freq=(pred - images).square().mean())
 
-    @torch.no_grad()
-    def reconstruct(self, images, generator):
-        """As A2MIM's: its mask comes from `generator`, and the mode is given back."""
-        training = self.training
-        self.eval()
-        visible = (torch.rand(len(images), 1, SIZE, SIZE, generator=generator) > 0.5).float()
-        pred = self._predict(images).clamp(0, 1)
-        self.train(training)
-        composite = images * visible + pred * (1 - visible)
-        return dict(original=images, masked=images * visible, prediction=pred, composite=composite)
+    def predict_pixels(self, img_b3hw, mask_bhw, mask_b1hw, use_token):
+        """As A2MIM's, so that the toy can be drawn."""
+        return 255 * self._predict(img_b3hw / 255)
 
     def _predict(self, images):
         return self.decoder(self.drop(self.norm(self.encoder(images))))

@@ -20,13 +20,13 @@ from mmengine.runner import load_checkpoint
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from a2mim_mm.checkpoints import CheckpointError, install_safe_loader
+from a2mim_mm.checkpoints.backbone import load_pretrained
 from a2mim_mm.convert import TARGETS, ConversionError, convert, convert_checkpoint, libraries, verify
 from a2mim_mm.convert.encoder import build_backbone
 from a2mim_mm.convert.formats.mmpretrain_vit import MMViTNaming
 from a2mim_mm.convert.formats.resnet import ResNetNaming
-from a2mim_mm.engine import CheckpointError, install_safe_loader
-from a2mim_mm.engine.cli import run_tool
-from a2mim_mm.engine.pretrained import load_pretrained
+from a2mim_mm.engine.run_tool import run_tool
 
 SUFFIXES = {'detectron2': '.pkl', 'onnx': '.onnx', 'huggingface': ''}
 HEADS = f'heads={peers.HEADS}'

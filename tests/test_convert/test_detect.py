@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmpretrain.models import BEiTPretrainViT, ConvNeXt, SwinTransformer
 
+from a2mim_mm.checkpoints import CheckpointError
 from a2mim_mm.convert import ORIGINS, ConversionError
 from a2mim_mm.convert.detect import detect, state_dicts
 from a2mim_mm.convert.formats import resnet
 from a2mim_mm.convert.formats.mmpretrain_beit import MMBEiTNaming
 from a2mim_mm.convert.naming import Hints
-from a2mim_mm.engine import CheckpointError
 
 W = peers.WIDTH
 HINTS = Hints(heads=peers.HEADS)

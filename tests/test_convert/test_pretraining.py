@@ -6,8 +6,8 @@ from helpers import peers
 from helpers.toy_training import tool
 
 from a2mim_mm.apis import load_model, reconstruct
+from a2mim_mm.checkpoints import load_checkpoint_file
 from a2mim_mm.convert import ConversionError, convert, convert_checkpoint, verify
-from a2mim_mm.engine import load_checkpoint_file
 
 
 @pytest.fixture(autouse=True)

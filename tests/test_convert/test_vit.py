@@ -7,6 +7,7 @@ import torch
 from helpers import peers
 from mmpretrain.models.utils import build_2d_sincos_position_embedding
 
+from a2mim_mm.backbones import A2MIMViT
 from a2mim_mm.convert import ConversionError
 from a2mim_mm.convert.encoder import resized
 from a2mim_mm.convert.formats.mmpretrain_beit import MMBEiTNaming, OpenMixupNaming
@@ -16,7 +17,6 @@ from a2mim_mm.convert.formats.timm_relpos import TimmRelPosNaming
 from a2mim_mm.convert.formats.timm_vit import TimmViTNaming
 from a2mim_mm.convert.naming import Hints
 from a2mim_mm.convert.vit import fuse_biases, split_biases
-from a2mim_mm.models import A2MIMViT
 
 HINTS = Hints(heads=peers.HEADS)
 TABLE, INDEX = 'relative_position_bias_table', 'relative_position_index'

@@ -6,11 +6,11 @@ import pytest
 import torch
 from helpers import peers
 
+from a2mim_mm.checkpoints import CheckpointError, load_checkpoint_file
+from a2mim_mm.checkpoints.backbone import find_pretrained
 from a2mim_mm.convert import ConversionError
 from a2mim_mm.convert.detect import detect
 from a2mim_mm.convert.naming import Hints
-from a2mim_mm.engine import CheckpointError, load_checkpoint_file
-from a2mim_mm.engine.pretrained import find_pretrained
 
 HINTS = Hints(heads=peers.HEADS)
 RESNET = peers.without_classifier(peers.weights_of(peers.torchvision_resnet(18)))

@@ -7,9 +7,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
+from a2mim_mm.data.reading import read_image
 from a2mim_mm.data.resizing import RandomResizedCrop, resize
 from a2mim_mm.registry import TRANSFORMS
-from a2mim_mm.visualization import read_image
 
 PIPELINES = sorted(
     str(path.relative_to(ROOT / 'configs'))

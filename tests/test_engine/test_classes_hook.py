@@ -6,7 +6,7 @@ import pytest
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from torch import nn
 
-from a2mim_mm.engine import ClassesHook
+from a2mim_mm.engine.hooks import ClassesHook
 from a2mim_mm.registry import HOOKS
 
 ADVICE = (

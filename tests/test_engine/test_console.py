@@ -7,7 +7,7 @@ from helpers.toy_training import read_log, tool, write_config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from a2mim_mm.engine.cli import run_tool
+from a2mim_mm.engine.run_tool import run_tool
 
 train, evaluate = tool('train').main, tool('test').main
 

@@ -6,7 +6,7 @@ from helpers.toy_training import tool, write_config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from a2mim_mm.engine import NonFiniteError
+from a2mim_mm.engine.hooks import NonFiniteError
 
 train = tool('train').main
 

@@ -8,15 +8,16 @@ from helpers.toy_training import SIZE, read_log, tool, write_config
 from mmengine.logging import MessageHub
 from mmengine.structures import BaseDataElement
 
-from a2mim_mm.engine import (
+from a2mim_mm.checkpoints import load_checkpoint_file
+from a2mim_mm.data.reading import list_images, read_image
+from a2mim_mm.drawing import draw_grid
+from a2mim_mm.engine.hooks import (
     TooManyUnreadableImagesError,
     UnreadableImagesHook,
-    load_checkpoint_file,
-    reconstruction_hook,
-    throughput_hook,
+    reconstruction,
+    throughput,
 )
-from a2mim_mm.engine.reconstruction_hook import ReconstructionHook
-from a2mim_mm.visualization import draw_grid, list_images, read_image
+from a2mim_mm.engine.hooks.reconstruction import ReconstructionHook
 
 
 def train(folder, extra='', name=None):
@@ -76,7 +77,7 @@ def test_grids_are_drawn_every_interval_and_at_the_end(tmp_path):
 def test_originals_are_training_images_from_end_to_end_in_rgb(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        reconstruction_hook,
+        reconstruction,
         'draw_grid',
         lambda columns, **_: seen.append(columns) or np.zeros((4, 4, 3), np.uint8),
     )
@@ -115,7 +116,7 @@ def test_pictures_of_a_folder(tmp_path):
     assert (work_dir / 'reconstructions' / 'epoch_0002.png').exists()
 
 
-def test_reconstruction_hook_refuses_wrong_arguments(tmp_path):
+def test_reconstruction_refuses_wrong_arguments(tmp_path):
     with pytest.raises(ValueError, match='count must be at least 1, got 0'):
         ReconstructionHook(count=0)
     with pytest.raises(ValueError, match='interval must be at least 1, got -1'):
@@ -126,15 +127,15 @@ def test_reconstruction_hook_refuses_wrong_arguments(tmp_path):
         ReconstructionHook(images=str(tmp_path))
     runner = FakeRunner(8)
     runner.model = torch.nn.Linear(1, 1)
-    with pytest.raises(ValueError, match='needs a model with reconstruct.*not Linear'):
+    with pytest.raises(ValueError, match='needs an A2MIM, not a Linear'):
         ReconstructionHook().before_train(runner)
 
 
 def test_throughput_counts_all_ranks_and_the_wait(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr(throughput_hook.time, 'perf_counter', lambda: clock[0])
-    monkeypatch.setattr(throughput_hook, 'get_world_size', lambda: 4)
-    runner, hook = FakeRunner(8), throughput_hook.ThroughputHook(window=2)
+    monkeypatch.setattr(throughput.time, 'perf_counter', lambda: clock[0])
+    monkeypatch.setattr(throughput, 'get_world_size', lambda: 4)
+    runner, hook = FakeRunner(8), throughput.ThroughputHook(window=2)
     hook.before_train(runner)
 
     def iterate(wait, work, images):
@@ -153,7 +154,7 @@ def test_throughput_counts_all_ranks_and_the_wait(monkeypatch):
     assert iterate(wait=0, work=4, images=8) == (8, 0)
     assert len(runner.message_hub.log_scalars['train/images_per_s'].data[0]) == 1
     with pytest.raises(ValueError, match='window must be at least 1, got 0'):
-        throughput_hook.ThroughputHook(window=0)
+        throughput.ThroughputHook(window=0)
 
 
 def test_unreadable_images_are_named_and_counted_once():

@@ -10,7 +10,8 @@ import pytest
 from helpers.own_data import write_own_config
 from mmengine.config import Config
 
-from a2mim_mm.engine import check_labelled_data, labelled_data
+from a2mim_mm.engine import labelled_data
+from a2mim_mm.engine.labelled_data import check_labelled_data
 
 pytest.importorskip('mmcv._ext', reason='mmdet needs the compiled ops of mmcv')
 from mmdet.datasets import CocoDataset

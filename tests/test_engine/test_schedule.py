@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.toy_training import read_log, tool, write_config
 
-from a2mim_mm.engine import load_checkpoint_file
+from a2mim_mm.checkpoints import load_checkpoint_file
 
 train = tool('train').main
 FOUR_EPOCHS = """

@@ -11,39 +11,6 @@ from mmpretrain.structures import DataSample
 
 from a2mim_mm.models import A2MIM
 
-BOTH = pytest.mark.parametrize('name', ['resnet', 'vit'])
-
-
-def by_hand(algorithm, img, mask_bhw, use_token=True):
-    """Prediction of a copy whose token was taken out, with fill, token and decoder applied here."""
-    twin = copy.deepcopy(algorithm)
-    token = twin.mask_token.token
-    twin.mask_token.remove()
-    pixels = torch.tensor(reference.resize_mask(mask_bhw, img.shape[2:]))[:, None]
-    filled = torch.tensor(reference.mean_fill(img.double().numpy(), pixels.numpy())).float()
-    net, site_grid = twin.backbone, (img.shape[2] // net_stride(twin), img.shape[3] // net_stride(twin))
-    hidden = torch.tensor(reference.resize_mask(mask_bhw, site_grid)).float()
-    if hasattr(net, 'layer3'):
-        z = net.layer2(net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(filled))))))
-        z = net.layer3(z)
-        z = z + (token.view(1, -1, 1, 1) * hidden[:, None] if use_token else 0)
-        feat = net.layer4(z)
-    else:
-
-        def add_token(module, args, out):
-            cls, patches = out[:, :1], out[:, 1:]
-            return torch.cat([cls, patches + token * hidden.flatten(1)[..., None]], dim=1)
-
-        if use_token:
-            net.layers[0].register_forward_hook(add_token)
-        feat = net(filled)[-1]
-    return twin, twin.neck(feat)
-
-
-def net_stride(algorithm):
-    """Pixels to a position of the site: stage 3 of ResNet, patches of ViT."""
-    return 16 if hasattr(algorithm.backbone, 'layer3') else 8
-
 
 def scores_of(samples):
     return np.stack([sample.mask_scores for sample in samples])
@@ -61,7 +28,7 @@ def test_loss_and_gradients_match_the_assembled_reference(name, patch):
     algorithm = algorithms.build(name, mask=mask)
     inputs, samples = algorithms.batch(grid=(64 // patch, 96 // patch))
     mask = reference.random_mask(scores_of(samples), 0.6)
-    twin, pred = by_hand(algorithm, inputs[0], mask)
+    twin, pred = algorithms.by_hand(algorithm, inputs[0], mask)
     pixels = np.kron(mask, np.ones((1, patch, patch)))[:, None]
     args = pred.detach().double().numpy(), inputs[0].double().numpy(), pixels
     spa, freq = reference.l_spa(*args), reference.l_freq(*args)
@@ -81,7 +48,7 @@ def test_loss_and_gradients_match_the_assembled_reference(name, patch):
         torch.testing.assert_close(got[key], grad, atol=tol, rtol=0, msg=key)
 
 
-@BOTH
+@algorithms.BOTH
 def test_every_parameter_learns(name):
     algorithm = algorithms.build(name)
     algorithms.total(algorithm.loss(*algorithms.batch())).backward()
@@ -100,7 +67,7 @@ def test_official_preset_matches_its_reference():
     )
     inputs, samples = algorithms.batch()
     mask = reference.random_mask(scores_of(samples), 0.6)
-    _, pred = by_hand(algorithm, inputs[0], mask)
+    _, pred = algorithms.by_hand(algorithm, inputs[0], mask)
     pixels = np.kron(mask, np.ones((1, 16, 16)))[:, None]
     args = pred.detach().double().numpy(), inputs[0].double().numpy(), pixels
     losses = algorithm.loss(inputs, samples)
@@ -109,7 +76,7 @@ def test_official_preset_matches_its_reference():
     assert losses['loss_freq'].item() == pytest.approx(0.5 * freq, rel=1e-4)
 
 
-@BOTH
+@algorithms.BOTH
 def test_loss_falls_when_one_batch_is_learned_by_heart(name):
     algorithm = algorithms.build(name, token_std=0.02)
     algorithm.train()
@@ -126,7 +93,7 @@ def test_loss_falls_when_one_batch_is_learned_by_heart(name):
     assert history[-1] < 0.6 * history[0]
 
 
-@BOTH
+@algorithms.BOTH
 def test_token_changes_the_prediction(name):
     algorithm = algorithms.build(name)
     algorithm.eval()
@@ -178,7 +145,7 @@ def test_rectangle_mask():
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
-@BOTH
+@algorithms.BOTH
 def test_bf16_autocast_keeps_losses_in_float32(name):
     algorithm = algorithms.build(name)
     inputs, samples = algorithms.batch()
@@ -195,7 +162,7 @@ def test_bf16_autocast_keeps_losses_in_float32(name):
 # ---- forward and its modes -----------------------------------------------------------------------
 
 
-@BOTH
+@algorithms.BOTH
 def test_extract_feat_sees_whole_images(name):
     algorithm = algorithms.build(name)
     bare = MODELS.build(copy.deepcopy(algorithms.PARTS[name]['backbone']))
@@ -256,7 +223,7 @@ def test_train_step_takes_raw_bgr_bytes():
 # ---- the backbone carries no trace ---------------------------------------------------------------
 
 
-@BOTH
+@algorithms.BOTH
 def test_backbone_keys_are_those_of_the_bare_backbone(name):
     algorithm = algorithms.build(name)
     algorithm.loss(*algorithms.batch())
@@ -266,7 +233,7 @@ def test_backbone_keys_are_those_of_the_bare_backbone(name):
     assert own == {'mask_token.token', 'neck.decoder.0.weight', 'neck.decoder.0.bias'}
 
 
-@BOTH
+@algorithms.BOTH
 def test_state_dict_survives_a_round_trip(name):
     first, second = algorithms.build(name, seed=0), algorithms.build(name, seed=1)
     second.load_state_dict(first.state_dict())
@@ -288,116 +255,6 @@ def test_copy_is_wired_to_itself():
         assert algorithms.total(twin.loss(*batch)) == algorithms.total(algorithm.loss(*batch))
     twin.mask_token.remove()
     assert toys.hooks(algorithm.backbone)
-
-
-# ---- pictures ------------------------------------------------------------------------------------
-
-
-@BOTH
-@pytest.mark.parametrize('use_token', [True, False])
-def test_reconstruct(name, use_token):
-    algorithm = algorithms.build(name)
-    photos = algorithms.photos()
-    mask = reference.random_mask(np.random.default_rng(5).random((3, 4, 6)), 0.6)
-    pictures = algorithm.reconstruct(photos, mask=torch.tensor(mask).float(), use_token=use_token)
-
-    assert set(pictures) == {'original', 'masked', 'prediction', 'composite'}
-    for picture in pictures.values():
-        assert picture.shape == photos.shape
-        assert picture.dtype == torch.float32
-        assert not picture.requires_grad
-        assert picture.min() >= 0 and picture.max() <= 1
-    hidden = torch.tensor(np.kron(mask, np.ones((1, 16, 16))))[:, None].expand(-1, 3, -1, -1) == 1
-    assert torch.equal(pictures['original'], photos)
-    assert torch.equal(pictures['composite'][~hidden], photos[~hidden])
-    assert torch.equal(pictures['composite'][hidden], pictures['prediction'][hidden])
-    assert torch.equal(pictures['masked'][~hidden], photos[~hidden])
-    filled = reference.mean_fill(photos.double().numpy(), hidden.numpy())
-    np.testing.assert_allclose(pictures['masked'].numpy(), filled, atol=1e-5)
-
-    algorithm.eval()
-    with torch.no_grad():
-        _, pred = by_hand(algorithm, algorithms.normalise(photos), mask, use_token)
-    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (algorithms.MEAN, algorithms.STD))
-    expected = ((pred * std + mean) / 255).clamp(0, 1)
-    torch.testing.assert_close(pictures['prediction'], expected, atol=2e-4, rtol=0)
-
-
-@BOTH
-def test_reconstruct_without_the_token_differs(name):
-    algorithm = algorithms.build(name)
-    pictures = [
-        algorithm.reconstruct(
-            algorithms.photos(), generator=torch.Generator().manual_seed(0), use_token=use_token
-        )
-        for use_token in (True, False)
-    ]
-    assert torch.equal(pictures[0]['masked'], pictures[1]['masked'])
-    assert not torch.equal(pictures[0]['prediction'], pictures[1]['prediction'])
-
-
-def test_reconstruct_draws_its_mask_from_the_generator():
-    algorithm = algorithms.build('resnet')
-    masked = [
-        algorithm.reconstruct(algorithms.photos(), generator=torch.Generator().manual_seed(seed))['masked']
-        for seed in (0, 0, 1)
-    ]
-    assert torch.equal(masked[0], masked[1])
-    assert not torch.equal(masked[0], masked[2])
-
-
-@pytest.mark.parametrize('size', [(96, 64), (128, 96)])
-@BOTH
-def test_reconstruct_at_other_sizes(name, size):
-    pictures = algorithms.build(name).reconstruct(algorithms.photos(2, size))
-    assert pictures['composite'].shape == (2, 3, *size)
-
-
-def test_reconstruct_works_for_a_model_without_token():
-    algorithm = algorithms.build('resnet', mask_token=None)
-    assert algorithm.reconstruct(algorithms.photos())['composite'].shape == (3, 3, 64, 96)
-
-
-@pytest.mark.parametrize('training', [True, False])
-def test_reconstruct_restores_the_mode_and_changes_nothing(training):
-    algorithm = algorithms.build('resnet')
-    algorithm.train(training)
-    algorithm.backbone.layer1.eval()  # as a person does who freezes its statistics
-    before = {key: value.clone() for key, value in algorithm.state_dict().items()}
-    modes = [module.training for module in algorithm.modules()]
-    algorithm.reconstruct(algorithms.photos())
-    assert [module.training for module in algorithm.modules()] == modes
-    assert all(torch.equal(value, before[key]) for key, value in algorithm.state_dict().items())
-    assert torch.is_grad_enabled()
-    assert all(param.grad is None for param in algorithm.parameters())
-
-
-def test_reconstruct_restores_the_mode_after_an_error():
-    algorithm = algorithms.build('resnet', neck=dict(algorithms.RESNET['neck'], encoder_stride=16))
-    algorithm.train()
-    with pytest.raises(ValueError, match='encoder_stride'):
-        algorithm.reconstruct(algorithms.photos())
-    assert algorithm.training
-
-
-@pytest.mark.parametrize(
-    'images, words',
-    [
-        (torch.randint(256, (1, 3, 64, 96), dtype=torch.uint8), 'uint8'),
-        (torch.full((1, 3, 64, 96), 255.0), '255'),
-        (torch.full((1, 3, 64, 96), -1.0), '-1'),
-        (torch.full((1, 3, 60, 96), 0.5), '60'),
-    ],
-    ids=['bytes', '0..255', 'normalised', 'size'],
-)
-def test_reconstruct_refuses_other_images(images, words):
-    with pytest.raises(ValueError, match=words):
-        algorithms.build('resnet').reconstruct(images)
-
-
-def test_reconstruct_refuses_a_mask_of_another_grid():
-    with pytest.raises(ValueError, match=r'(?s)4, 6.*6, 4'):
-        algorithms.build('resnet').reconstruct(algorithms.photos(), mask=torch.ones(3, 6, 4))
 
 
 # ---- mistakes of users ---------------------------------------------------------------------------

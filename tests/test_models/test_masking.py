@@ -10,14 +10,8 @@ from helpers import reference
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from a2mim_mm.models.masking import (
-    RandomPatchMask,
-    RectangleMask,
-    hidden_count,
-    mask_grid,
-    random_scores,
-    resize_mask,
-)
+from a2mim_mm.models.masking import RandomPatchMask, hidden_count, mask_grid, random_scores, resize_mask
+from a2mim_mm.models.rectangle import RectangleMask
 
 
 def scores(batch, grid, seed=0):

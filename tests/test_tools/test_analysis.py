@@ -11,8 +11,8 @@ import torch
 from helpers.analysed import CLASSES, draw_classes, write_classifier
 from helpers.toy_training import tool
 
-from a2mim_mm.analysis.cli import AFTER_INTERRUPT
-from a2mim_mm.engine.cli import run_tool
+from a2mim_mm.analysis.run import AFTER_INTERRUPT
+from a2mim_mm.engine.run_tool import run_tool
 
 NAMES = ('occlusion', 'interaction', 'fourier')
 occlusion, interaction, fourier = (tool(f'analysis/{name}') for name in NAMES)

@@ -8,8 +8,8 @@ from helpers.toy_training import ROOT, tool, write_config
 
 from a2mim_mm.analysis import interaction, occlusion, patches
 from a2mim_mm.convert import TARGETS
-from a2mim_mm.engine import launch
-from a2mim_mm.engine.cli import load_config
+from a2mim_mm.engine import distributed
+from a2mim_mm.engine.config import load_config
 
 TOOLS = sorted(
     path.relative_to(ROOT / 'tools').with_suffix('').as_posix()
@@ -38,7 +38,7 @@ def test_help_and_mistakes_wait_for_no_import(name, argument, status):
 
 
 def test_what_tools_offer_is_what_the_package_has():
-    assert tool('train').LAUNCHERS == tool('test').LAUNCHERS == launch.LAUNCHERS
+    assert tool('train').LAUNCHERS == tool('test').LAUNCHERS == distributed.LAUNCHERS
     assert tool('convert_checkpoint').FORMATS == tuple(TARGETS)
     drawn, measured = tool('analysis/occlusion'), tool('analysis/interaction')
     assert drawn.FILLS == measured.FILLS == patches.FILLS and drawn.ORDERS == occlusion.ORDERS

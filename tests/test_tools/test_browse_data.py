@@ -16,9 +16,9 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from a2mim_mm.data import SampleKey
-from a2mim_mm.engine.cli import run_tool
+from a2mim_mm.drawing import MIN_WIDTH, PADDING, TITLE_HEIGHT
+from a2mim_mm.engine.run_tool import run_tool
 from a2mim_mm.models.masking import RandomPatchMask, resize_mask
-from a2mim_mm.visualization import MIN_WIDTH, PADDING, TITLE_HEIGHT
 
 browse = tool('browse_data')
 SIZE, PATCH = 64, 16

@@ -12,8 +12,8 @@ from helpers.toy_training import ROOT, read_log, tool
 from helpers.toy_transfer import BACKBONES, VIT, pretraining, write_settings
 from mmpretrain.models.utils import ClsDataPreprocessor
 
-from a2mim_mm.engine import load_checkpoint_file
-from a2mim_mm.engine.cli import run_tool
+from a2mim_mm.checkpoints import load_checkpoint_file
+from a2mim_mm.engine.run_tool import run_tool
 
 train_tool, test_tool = tool('train'), tool('test')
 CLASSES = dict(ant=(9, 3), bee=(8, 4), cow=(9, 5))  # images for training and for validation

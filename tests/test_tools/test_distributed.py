@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.toy_training import ROOT, read_log, tool, write_config
 
-from a2mim_mm.engine import load_checkpoint_file
+from a2mim_mm.checkpoints import load_checkpoint_file
 
 TOOLS = ROOT / 'tools'
 

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 from sklearn.neighbors import KNeighborsClassifier
 
 from a2mim_mm.apis import extract_features
-from a2mim_mm.engine.cli import run_tool
+from a2mim_mm.engine.run_tool import run_tool
 
 SIZE = 64
 COUNTS = dict(train=(13, 10, 8), test=(5, 6, 4))

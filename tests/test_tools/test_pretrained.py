@@ -21,8 +21,9 @@ from helpers.toy_transfer import (
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from a2mim_mm.engine import load_checkpoint_file
-from a2mim_mm.engine.cli import run_tool, set_start
+from a2mim_mm.checkpoints import load_checkpoint_file
+from a2mim_mm.engine.run_tool import run_tool
+from a2mim_mm.engine.start import set_start
 
 train_tool = tool('train')
 POOLED_VIT = {**VIT, 'img_size': 96, 'out_type': 'avg_featmap'}

@@ -10,8 +10,8 @@ import pytest
 import torch
 from helpers.toy_training import read_log, tool
 
-from a2mim_mm.engine import CheckpointError
-from a2mim_mm.engine.cli import run_tool
+from a2mim_mm.checkpoints import CheckpointError
+from a2mim_mm.engine.run_tool import run_tool
 
 train, test, reconstruct, browse = tool('train'), tool('test'), tool('reconstruct'), tool('browse_data')
 NAMES = ('demo_vit', 'demo_resnet')

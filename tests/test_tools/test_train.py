@@ -15,8 +15,9 @@ import torch
 from helpers.toy_training import ROOT, read_log, tool, write_config
 from mmengine.config import Config
 
-from a2mim_mm.engine import cli, launch, load_checkpoint_file
-from a2mim_mm.engine.cli import run_tool
+from a2mim_mm.checkpoints import load_checkpoint_file
+from a2mim_mm.engine import config, machine
+from a2mim_mm.engine.run_tool import run_tool, user_message
 
 train_tool, test_tool = tool('train'), tool('test')
 HEADER = "custom_hooks.append(dict(type='InterruptAt', epoch={}, error={!r}))\n"
@@ -230,7 +231,7 @@ def test_a_config_elsewhere_is_told_how_to_name_its_base(run, tmp_path, base):
     assert status == 1 and message.count('\n') == 1
     advice = re.search(r"_base_ = '(.*)'", message)[1]
     path.write_text(f'_base_ = {advice!r}\n')
-    assert cli.load_config(str(path)).model.type == 'a2mim_mm.A2MIM'
+    assert config.load_config(str(path)).model.type == 'a2mim_mm.A2MIM'
 
 
 def test_an_error_of_a_worker_is_said_as_if_there_was_none(run, tmp_path):
@@ -276,12 +277,12 @@ def test_missing_detection_is_said(run, tmp_path, monkeypatch):
     def absent(name):
         raise ModuleNotFoundError(f'No module named {name!r}', name=name)
 
-    monkeypatch.setattr(cli.importlib, 'import_module', absent)
+    monkeypatch.setattr(config.importlib, 'import_module', absent)
     cfg = Config(dict(default_scope='mmseg'))
-    status, message = run(SimpleNamespace(main=lambda argv: cli.require(cfg, (), 'trained')))
+    status, message = run(SimpleNamespace(main=lambda argv: config.require(cfg, (), 'trained')))
     assert status == 1 and 'mmseg' in message and 'make install-test' in message
     for name in ('mmdet', 'mmcv._ext'):
-        message = cli.user_message(_raised(ModuleNotFoundError(f'No module named {name!r}', name=name)))
+        message = user_message(_raised(ModuleNotFoundError(f'No module named {name!r}', name=name)))
         assert name in message and 'make install-test' in message
 
 
@@ -298,8 +299,8 @@ def test_bugs_keep_their_traceback(run, tmp_path):
         run(train_tool, config)
     cfg = Config(dict(optim_wrapper=dict(), train_dataloader=dict(batch_size=None)))
     with pytest.raises(TypeError) as error:  # in this package, but not by a check
-        launch.scale_lr(cfg)
-    assert cli.user_message(error.value) is None
+        machine.scale_lr(cfg)
+    assert user_message(error.value) is None
 
 
 @pytest.mark.parametrize(
@@ -313,7 +314,7 @@ def test_what_a_tool_checks_is_said_wherever_the_tools_lie(folder, said, tmp_pat
     exec(compile(path.read_text(), str(path), 'exec'), scope)
     with pytest.raises(ValueError) as error:
         scope['check']()
-    assert cli.user_message(error.value) == said
+    assert user_message(error.value) == said
 
 
 def test_amp_and_options_of_other_launchers(run, tmp_path, monkeypatch):

@@ -38,13 +38,13 @@ if __name__ == '__main__':
 
 from torch import Tensor
 
-from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, progress
 from a2mim_mm.analysis.figures import draw_fourier
 from a2mim_mm.analysis.fourier import MapStatistics, diagonal, map_statistics
+from a2mim_mm.analysis.networks import Source, load_encoder
 from a2mim_mm.analysis.photos import Photos, choose_photos
+from a2mim_mm.analysis.run import AFTER_INTERRUPT, analyse, progress
 from a2mim_mm.analysis.sites import find_sites
-from a2mim_mm.analysis.subjects import Source, load_encoder
-from a2mim_mm.engine.cli import run_tool
+from a2mim_mm.engine.run_tool import run_tool
 
 
 def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:

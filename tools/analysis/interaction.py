@@ -65,7 +65,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, progress
 from a2mim_mm.analysis.figures import draw_interaction
 from a2mim_mm.analysis.interaction import (
     Plan,
@@ -74,10 +73,11 @@ from a2mim_mm.analysis.interaction import (
     make_plan,
     relative_strength,
 )
+from a2mim_mm.analysis.networks import Source, Subject, load_classifier
 from a2mim_mm.analysis.patches import fill_colour, hide_patches, log_odds
 from a2mim_mm.analysis.photos import Photos, choose_photos
-from a2mim_mm.analysis.subjects import Source, Subject, load_classifier
-from a2mim_mm.engine.cli import run_tool
+from a2mim_mm.analysis.run import AFTER_INTERRUPT, analyse, progress
+from a2mim_mm.engine.run_tool import run_tool
 
 
 def score_of(subject: Subject, img_13hw: Tensor, label: int, plan: Plan, fill: str) -> Score:

@@ -44,8 +44,8 @@ if __name__ == '__main__':
 import torch
 from torch import Tensor
 
-from a2mim_mm.analysis.cli import AFTER_INTERRUPT, analyse, progress
 from a2mim_mm.analysis.figures import draw_occlusion
+from a2mim_mm.analysis.networks import Source, Subject, load_classifier
 from a2mim_mm.analysis.occlusion import (
     correct_when_occluded,
     drop_counts,
@@ -54,8 +54,8 @@ from a2mim_mm.analysis.occlusion import (
 )
 from a2mim_mm.analysis.patches import fill_colour
 from a2mim_mm.analysis.photos import Photos, choose_photos
-from a2mim_mm.analysis.subjects import Source, Subject, load_classifier
-from a2mim_mm.engine.cli import run_tool
+from a2mim_mm.analysis.run import AFTER_INTERRUPT, analyse, progress
+from a2mim_mm.engine.run_tool import run_tool
 from a2mim_mm.models.masking import mask_grid
 
 

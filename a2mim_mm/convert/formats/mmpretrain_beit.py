@@ -5,8 +5,8 @@ Sources: mmpretrain, ``models/backbones/beit.py``; Westlake-AI/openmixup.
 
 from torch import nn
 
-from a2mim_mm.models.relative_position import relative_position_index
-from a2mim_mm.models.vit import TABLE
+from a2mim_mm.backbones.relative_position import relative_position_index
+from a2mim_mm.backbones.vit import TABLE
 
 from ..encoder import ConversionError, Encoder, build_backbone
 from ..naming import Hints, Naming, Peer, Weights, rename, swapped

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from a2mim_mm.models.vit import TABLE
+from a2mim_mm.backbones.vit import TABLE
 
 from ..encoder import ConversionError, Encoder
 from ..naming import Hints, TimmNaming, Weights, rename, swapped

@@ -1,0 +1,103 @@
+"""Filling a network with weights: all of them, or what fits."""
+
+import re
+from typing import NamedTuple
+
+import torch
+from mmengine.model import is_model_wrapper
+
+from a2mim_mm.errors import first_names
+
+from .errors import CheckpointError
+
+_WRAPPERS = re.compile(r'^((module|_orig_mod)\.)+|\b_orig_mod\.')
+
+
+def load_strictly(model: torch.nn.Module, state_dict: dict, source: str) -> None:
+    """Load weights of which none may be missing, left over or of another shape.
+
+    Args:
+        model: The model to fill.
+        state_dict: Names and tensors; what wrappers put into names is dropped.
+        source: Where they come from, for the message.
+
+    Raises:
+        CheckpointError: If names or shapes differ, or numbers are not finite; names the first few.
+    """
+    weights = plain_names(state_dict)
+    check_finite(weights, source)
+    misfit = load_what_fits(model, weights)
+    groups = {
+        'missing in the file': misfit.missing,
+        'unknown to the model': misfit.unexpected,
+        'of another shape': misfit.misshapen,
+    }
+    found = [f'{len(names)} {title} ({first_names(names)})' for title, names in groups.items() if names]
+    if found:
+        raise CheckpointError(
+            f'{source} is the checkpoint of another model than this {type(model).__name__}: '
+            + '; '.join(found)
+        )
+
+
+def plain_names(state_dict: dict) -> dict:
+    """A state dict without what data parallel training and ``torch.compile`` put into names.
+
+    Raises:
+        CheckpointError: If a name is there with and without it.
+    """
+    plain = {}
+    for key, value in state_dict.items():
+        name = _WRAPPERS.sub('', key) if isinstance(key, str) else key
+        if name in plain:
+            raise CheckpointError(
+                f'the checkpoint holds {name} twice, as {key} and without what wrappers add'
+            )
+        plain[name] = value
+    return plain
+
+
+def check_finite(weights: dict, source: str) -> None:
+    """Refuse weights with NaN or infinite numbers.
+
+    Raises:
+        CheckpointError: Names the tensors.
+    """
+    damaged = [
+        name
+        for name, value in weights.items()
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and not torch.isfinite(value).all()
+    ]
+    if damaged:
+        raise CheckpointError(f'{source} holds numbers that are not finite: {first_names(damaged)}')
+
+
+class Misfit(NamedTuple):
+    """Names that keep a state dict from being that of a model."""
+
+    missing: list[str]
+    unexpected: list[str]
+    misshapen: list[str]
+
+
+def load_what_fits(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> Misfit:
+    """Load weights, and say which do not fit; with ``misshapen`` ones, the model is left partly loaded."""
+    misshapen = []
+    try:
+        keys = model.load_state_dict(weights, strict=False)
+        missing, unexpected = keys.missing_keys, keys.unexpected_keys
+    except RuntimeError as error:
+        misshapen = re.findall(r'size mismatch for ([^:\s]+)', str(error))
+        if not misshapen:
+            raise
+        expected = model.state_dict()
+        missing = [key for key in expected if key not in weights]
+        unexpected = [key for key in weights if key not in expected]
+    # Older BatchNorms were saved without their counter, which nothing reads.
+    missing = [key for key in missing if not key.endswith('num_batches_tracked')]
+    return Misfit(missing, unexpected, misshapen)
+
+
+def unwrap(model: torch.nn.Module) -> torch.nn.Module:
+    """The model itself, where a Runner has wrapped it for several ranks."""
+    return model.module if is_model_wrapper(model) else model

@@ -1,0 +1,167 @@
+"""The config inside a checkpoint, read as data: its text is parsed, never run, and builds networks only.
+
+mmengine saves the config of a training as Python source. Executing it, or importing what its types name,
+would let a checkpoint run code; so only literals and ``dict(...)`` are read, and only registered classes of
+network parts are built, none of which imports, opens or downloads anything that its arguments name.
+"""
+
+import ast
+from collections.abc import Iterable, Sequence
+
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
+from torch import nn
+
+from a2mim_mm.registry import MODELS
+
+from .errors import CheckpointError
+
+_SECTIONS = ('model', 'data_preprocessor', 'train_dataloader')
+_REGISTRIES = {
+    '': (MMPRETRAIN_MODELS, MMENGINE_MODELS),
+    'mmengine': (MMENGINE_MODELS,),
+    'mmpretrain': (MMPRETRAIN_MODELS,),
+    'a2mim_mm': (MODELS,),
+}
+# Where classes must come from: what is registered besides reads files or talks to hubs while it is built,
+_NETWORKS = (
+    'torch.nn.',
+    'mmcv.cnn.',
+    'mmpretrain.models.backbones.',
+    'mmpretrain.models.necks.',
+    'mmpretrain.models.losses.',
+    'mmpretrain.models.utils.',
+    'a2mim_mm.models.',
+    'a2mim_mm.backbones.',
+    'a2mim_mm.transfer.',
+)
+# and so does this one, whose arguments also name things to import.
+_NO_NETWORKS = ('mmpretrain.models.backbones.timm_backbone.',)
+# Left out: other sources of weights, which all come from the checkpoint, and scopes, which mmengine imports.
+_DROPPED = ('init_cfg', 'pretrained', 'checkpoint_path', '_scope_')
+
+
+def read_saved_config(checkpoint: dict, source: str) -> dict:
+    """The sections ``model``, ``data_preprocessor`` and ``train_dataloader`` of a checkpoint's config.
+
+    Args:
+        checkpoint: What the file holds.
+        source: Where it comes from, for messages.
+
+    Returns:
+        Those of the sections that there are, without entries that name other weights or scopes.
+
+    Raises:
+        CheckpointError: If there is no config with a model, or it is more than values and ``dict(...)``.
+    """
+    meta = checkpoint.get('meta')
+    text = meta.get('cfg') if isinstance(meta, dict) else None
+    if not isinstance(text, str):
+        raise CheckpointError(
+            f'{source} does not say how its network is built, as checkpoints of a training do: '
+            "load_backbone(path, backbone=dict(type='ResNet', depth=50)) builds what you name"
+        )
+    try:
+        statements = ast.parse(text).body
+        sections = {
+            statement.targets[0].id: _value(statement.value)
+            for statement in statements
+            if isinstance(statement, ast.Assign)
+            and isinstance(statement.targets[0], ast.Name)
+            and statement.targets[0].id in _SECTIONS
+        }
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        raise CheckpointError(f'the config in {source} cannot be read as data: {error}') from error
+    if not isinstance(sections.get('model'), dict):
+        raise CheckpointError(f'the config in {source} has no model')
+    return sections
+
+
+def saved_input_size(saved: dict) -> tuple[int, int] | None:
+    """Height and width of the crops of a training, from its saved config; None where that does not tell."""
+    dataset = saved.get('train_dataloader')
+    try:
+        while 'pipeline' not in dataset:  # the loader's, then of what wrappers such as RepeatDataset wrap
+            dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+        return training_size(dataset['pipeline'])
+    except (AttributeError, TypeError, KeyError, IndexError):
+        return None
+
+
+def build_network(cfg: dict, source: str) -> nn.Module:
+    """Build a network, its weights random, from a config that is not trusted.
+
+    Raises:
+        CheckpointError: If it names a class that is not registered, or is no part of a network, or its
+            arguments are wrong.
+    """
+    _check_types(cfg, source)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        try:
+            return MODELS.build(cfg)
+        except Exception as error:  # whatever arguments of any kind make a class stumble over
+            raise CheckpointError(
+                f'the network in {source} cannot be built: {type(error).__name__}: {error}'
+            ) from error
+
+
+def _value(node: ast.expr) -> object:
+    """The value of an expression of literals and ``dict(...)``.
+
+    Raises:
+        ValueError: If it is anything else; names it.
+    """
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
+        items = [(keyword.arg, _value(keyword.value)) for keyword in node.keywords]
+        for mapping in node.args:  # dict({'a.b': 1}), as mmengine writes keys that are no names
+            items += _items(mapping)
+        return _dict(items)
+    if isinstance(node, ast.Dict):
+        return _dict(_items(node))
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value(item) for item in node.elts]
+    return ast.literal_eval(node)
+
+
+def _items(node: ast.expr) -> list[tuple[object, object]]:
+    if not isinstance(node, ast.Dict) or None in node.keys:
+        raise ValueError(f'{ast.unparse(node)[:80]} is no plain dict')
+    return [(ast.literal_eval(key), _value(value)) for key, value in zip(node.keys, node.values, strict=True)]
+
+
+def _dict(items: Iterable[tuple[object, object]]) -> dict:
+    return {key: value for key, value in items if key not in _DROPPED}
+
+
+def _check_types(cfg: object, source: str) -> None:
+    values = cfg.values() if isinstance(cfg, dict) else cfg if isinstance(cfg, list) else ()
+    for value in values:
+        _check_types(value, source)
+    if isinstance(cfg, dict) and 'type' in cfg:
+        kind = registered_class(cfg['type'])
+        home = f'{getattr(kind, "__module__", "")}.'
+        if not home.startswith(_NETWORKS) or home.startswith(_NO_NETWORKS):
+            raise CheckpointError(
+                f'the network in {source} has a part of type {cfg["type"]!r}, which is not registered as '
+                'part of a network. load_backbone(path, backbone=dict(type=...)) builds what you trust'
+            )
+
+
+def registered_class(name: object) -> type | None:
+    """The registered class of a name; unlike a registry's own search, imports nothing."""
+    scope, _, key = name.rpartition('.') if isinstance(name, str) else ('', '', '')
+    for registry in _REGISTRIES.get(scope, ()):
+        registry.import_from_location()
+        if key in registry.module_dict:
+            return registry.module_dict[key]
+    return None
+
+
+def training_size(pipeline: Sequence[dict]) -> tuple[int, int] | None:
+    """Height and width of the crop of a training pipeline; None if it has no RandomResizedCrop."""
+    for step in pipeline:
+        if step['type'].endswith('RandomResizedCrop'):
+            scale = step['scale']
+            return (scale, scale) if isinstance(scale, int) else tuple(scale[::-1])
+    return None

@@ -1,0 +1,184 @@
+"""Reading a config, changing values in it, and checking what it describes."""
+
+import argparse
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from torch import nn
+
+from a2mim_mm.quiet import import_data_sets
+from a2mim_mm.registry import MODELS
+
+from .machine import fit_to_cpu
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# Keys that the Runner, mmpretrain, mmdet or this package read from a config, beside the Runner's arguments.
+_CONFIG_KEYS = (
+    'activation_checkpointing',
+    'amp_dtype',
+    'compile',
+    'custom_imports',
+    'default_scope',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'fresh_params',
+    'model_wrapper_cfg',
+    'pretrained_parts',
+    'runner_type',
+    'start',
+    'sync_bn',
+    'tta_model',
+    'tta_pipeline',
+)
+# Settings that count something: 2.5 of them makes no sense.
+_COUNTS = (
+    'batch_size',
+    'num_workers',
+    'max_epochs',
+    'max_iters',
+    'accumulative_counts',
+    'repeats',
+    'interval',
+)
+# How Python and mmengine name a part of the stack that is not there.
+NOT_INSTALLED = re.compile(r"(^|')(mmdet|mmseg|mmcv\._ext)\b")
+
+
+def load_config(path: str, options: Sequence[str] | None = None) -> Config:
+    """Read a config and overwrite values in it.
+
+    Args:
+        path: The config file.
+        options: ``NAME=VALUE``, the name dotted, as ``--cfg-options`` has them.
+
+    Raises:
+        ValueError: If the file cannot be read as a config; if an option names a section that does not exist,
+            or has a value of another type than the one it replaces.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f'there is no config file {path}')
+    try:
+        cfg = Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(f'config {path} is no valid Python: {error.msg}, line {error.lineno}') from error
+    except (AssertionError, ImportError, KeyError, NameError, TypeError, ValueError, OSError) as error:
+        if isinstance(error, ModuleNotFoundError) and NOT_INSTALLED.search(str(error)):
+            raise
+        raise ValueError(
+            f'config {path} cannot be read: {type(error).__name__}: {error}{_base_advice(error)}'
+        ) from error
+    known = {*inspect.signature(Runner.__init__).parameters, *_CONFIG_KEYS}
+    values = {}
+    for option in options or ():
+        name, _, text = option.partition('=')
+        values[name] = _value(option, text, _value_at(cfg, name))
+        section = name.partition('.')[0]
+        if section in cfg and section not in known:
+            raise ValueError(
+                f'--cfg-options: {section!r} is a variable that {path} used while it was read, to set it now '
+                'would change nothing: set it in a config file, or name where its value went, such as '
+                'train_dataloader.dataset.data_root'
+            )
+        if section not in known:
+            near = difflib.get_close_matches(section, known, n=3)
+            raise ValueError(
+                f'--cfg-options: the config has no {section!r}'
+                + (f'; did you mean {" or ".join(near)}?' if near else '')
+            )
+    try:
+        cfg.merge_from_dict(values)
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f'--cfg-options cannot be merged into {path}: {error}') from error
+    return cfg
+
+
+def _value_at(cfg: Config, name: str) -> object:
+    """The value of a dotted name, with numbers for places in lists; None where there is none."""
+    node = cfg._cfg_dict
+    for part in name.split('.'):
+        try:
+            node = node[int(part)] if isinstance(node, (list, tuple)) else node.get(part)
+        except (AttributeError, ValueError, IndexError):
+            return None
+    return node
+
+
+def _value(option: str, text: str, old: object) -> object:
+    """The value of an option, read as mmengine reads it, where it can take the place of the old one."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--option', nargs=1, action=DictAction)
+    try:
+        (value,) = parser.parse_args([f'--option={option}']).option.values()
+    except (ValueError, AssertionError) as error:
+        raise ValueError(f'--cfg-options takes NAME=VALUE, got {option!r} ({error})') from error
+    name = option.partition('=')[0]
+    if isinstance(old, str) and value is not None and text[:1] not in '[({':
+        return text  # a name stays a name: 2024 may be a folder, and so may a,b
+    kind = next((kind for kind in (bool, int, float, dict) if isinstance(old, kind)), None)
+    wrong = {
+        bool: isinstance(value, str),
+        int: isinstance(value, (str, bool)) or (isinstance(value, float) and name.endswith(_COUNTS)),
+        float: isinstance(value, (str, bool)),
+        dict: isinstance(value, (str, int, float)),
+    }
+    if wrong.get(kind, False):
+        raise ValueError(f'--cfg-options: {name} is {old!r} and cannot become {text!r}, of another type')
+    return value
+
+
+def _base_advice(error: Exception) -> str:
+    """How a config that lies elsewhere names one of this package, where an error is about ``_base_``."""
+    if not isinstance(error, FileNotFoundError) and 'a2mim_mm config' not in str(error):
+        return ''
+    example = (PACKAGE / '.mim' / 'configs' / 'selfsup' / 'a2mim_vit-s.py').resolve()
+    return (
+        f". In a config that lies elsewhere, _base_ takes the whole path of one of ours: _base_ = '{example}'"
+    )
+
+
+def require(cfg: Config, names: tuple[str, ...], task: str) -> None:
+    """Check that a config describes what a tool is to do, and that the library it is for is installed.
+
+    Raises:
+        ValueError: If a part is missing; names all of them.
+        ModuleNotFoundError: If the config is for mmdet or mmseg, which is not there.
+    """
+    if cfg.get('default_scope') in ('mmdet', 'mmseg'):
+        importlib.import_module(cfg.default_scope)
+        import_data_sets(cfg.default_scope)
+    absent = [name for name in names if cfg.get(name) is None]
+    if absent:
+        raise ValueError(f'config {cfg.filename} cannot be {task}: it has no {", ".join(absent)}')
+
+
+def check_channels(cfg: Config) -> None:
+    """See that a backbone takes the three channels that the images of this package have, grey ones too.
+
+    Raises:
+        ValueError: If its config says another number.
+    """
+    backbone = cfg.model.get('backbone')
+    channels = backbone.get('in_channels', backbone.get('in_chans', 3)) if isinstance(backbone, dict) else 3
+    dataset = cfg.train_dataloader.get('dataset') or {}
+    steps = [step.get('type') for step in dataset.get('pipeline') or () if isinstance(step, dict)]
+    if channels != 3 and 'a2mim_mm.LoadImage' in steps:
+        raise ValueError(
+            f'model.backbone.in_channels is {channels}, but a2mim_mm.LoadImage gives 3 channels, of grey '
+            'images too: leave in_channels out'
+        )
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """The model of a config, its weights not initialised, as a Runner would build it on this machine."""
+    fit_to_cpu(cfg)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    model_cfg = cfg.model.copy()
+    model_cfg.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    return MODELS.build(model_cfg)

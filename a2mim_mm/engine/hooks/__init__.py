@@ -1,0 +1,27 @@
+"""What watches a training: one hook a file."""
+
+from .classes import ClassesHook
+from .finite import FiniteHook, NonFiniteError
+from .header import HeaderHook
+from .one_lr import OneLrHook
+from .pretrained import start_from_pretrained
+from .reconstruction import ReconstructionHook
+from .schedule import ScheduleHook
+from .strict_load import StrictLoadHook
+from .throughput import ThroughputHook
+from .unreadable import TooManyUnreadableImagesError, UnreadableImagesHook
+
+__all__ = [
+    'ClassesHook',
+    'FiniteHook',
+    'HeaderHook',
+    'NonFiniteError',
+    'OneLrHook',
+    'ReconstructionHook',
+    'ScheduleHook',
+    'StrictLoadHook',
+    'ThroughputHook',
+    'TooManyUnreadableImagesError',
+    'UnreadableImagesHook',
+    'start_from_pretrained',
+]

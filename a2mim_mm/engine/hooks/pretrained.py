@@ -1,0 +1,41 @@
+"""Starts a training from a pre-trained backbone."""
+
+from pathlib import Path
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from a2mim_mm.checkpoints.backbone import PretrainedWeights, differing_images, read_as_configured
+from a2mim_mm.checkpoints.load import unwrap
+
+
+class PretrainedHook(Hook):
+    """Loads a pre-trained backbone after the model was given its random start.
+
+    Args:
+        pretrained: What to load.
+    """
+
+    priority = 'VERY_HIGH'  # before any hook that looks at the weights
+
+    def __init__(self, pretrained: PretrainedWeights) -> None:
+        self.pretrained = pretrained
+
+    def before_train(self, runner: Runner) -> None:
+        """Load, and let go of the weights."""
+        self.pretrained.load_into(unwrap(runner.model))
+        del self.pretrained
+
+
+def start_from_pretrained(runner: Runner, path: str | Path) -> None:
+    """Let a training start from a pre-trained backbone, with ``pretrained_parts`` and ``fresh_params`` of its
+    config; logs the table of :meth:`PretrainedWeights.load_into`.
+
+    Raises:
+        CheckpointError: At once, if the checkpoint does not fill the backbone.
+    """
+    pretrained = read_as_configured(path, runner.cfg)
+    for note in differing_images(pretrained.saved, runner.cfg, str(path)):
+        runner.logger.warning(note)
+    runner.logger.info(pretrained.load_into(unwrap(runner.model)))
+    runner.register_hook(PretrainedHook(pretrained))

@@ -1,0 +1,106 @@
+"""Pictures of what the model reconstructs, while it learns to."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor
+
+from a2mim_mm.checkpoints.load import unwrap
+from a2mim_mm.data.reading import list_images, read_image, spread
+from a2mim_mm.drawing import draw_grid, write_png
+from a2mim_mm.models.reconstruct import reconstruct
+from a2mim_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ReconstructionHook(Hook):
+    """Draws original | masked | prediction | composite, always of the same images under the same masks.
+
+    A grid goes to disk and to every back-end of the visualizer. Drawing leaves
+    the training as it was: mode, gradients and random states.
+
+    Args:
+        images: A folder or a list of image files; None takes images of the training set, spread
+            evenly over its folders.
+        count: Number of images, one a row.
+        interval: Epochs between two grids; the end of training gets one in any case.
+        seed: Seed of the masks.
+        out_dir: Where grids go, ``reconstructions`` in the work directory if None.
+
+    Raises:
+        ValueError: If ``count`` or ``interval`` is below 1.
+        FileNotFoundError: If there is no such image.
+    """
+
+    priority = 'LOW'
+
+    def __init__(
+        self,
+        images: str | Sequence[str] | None = None,
+        count: int = 8,
+        interval: int = 1,
+        seed: int = 0,
+        out_dir: str | None = None,
+    ) -> None:
+        if count < 1:
+            raise ValueError(f'count must be at least 1, got {count}')
+        if interval < 1:
+            raise ValueError(f'interval must be at least 1, got {interval}')
+        self.paths = None if images is None else spread(list_images(images), count)
+        self.count = count
+        self.interval = interval
+        self.seed = seed
+        self.out_dir = out_dir
+        self._img_b3hw: Tensor | None = None
+        self._drawn_iter = -1
+
+    @master_only
+    def before_train(self, runner: Runner) -> None:
+        """Read the images once.
+
+        Raises:
+            ValueError: If the model is not an A2MIM.
+        """
+        model = unwrap(runner.model)
+        if not hasattr(model, 'predict_pixels'):
+            raise ValueError(f'ReconstructionHook needs an A2MIM, not a {type(model).__name__}')
+        dataset = runner.train_dataloader.dataset
+        # A data set that repeats its images has them in order several times over.
+        indices = range(len(dataset) // getattr(dataset, 'repeats', 1))
+        img_b3hw = torch.stack([_rgb(dataset[index]) for index in spread(indices, self.count)])
+        if self.paths is not None:
+            img_b3hw = torch.stack([read_image(path, tuple(img_b3hw.shape[2:])) for path in self.paths])
+        self._img_b3hw = img_b3hw
+
+    @master_only
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Draw every ``interval`` epochs."""
+        if self.every_n_epochs(runner, self.interval):
+            self._draw(runner, runner.epoch + 1, runner.iter)
+
+    @master_only
+    def after_train(self, runner: Runner) -> None:
+        """Draw the result, unless the last epoch just did."""
+        if self._drawn_iter != runner.iter:
+            self._draw(runner, runner.epoch, runner.iter)
+
+    def _draw(self, runner: Runner, epoch: int, step: int) -> None:
+        model = unwrap(runner.model)
+        device = next(model.parameters()).device
+        generator = torch.Generator().manual_seed(self.seed)
+        pictures = reconstruct(model, self._img_b3hw.to(device), generator=generator)
+        grid = draw_grid(pictures, max_rows=self.count, caption=f'epoch {epoch}')
+        path = Path(self.out_dir or Path(runner.work_dir) / 'reconstructions') / f'epoch_{epoch:04d}.png'
+        write_png(path, grid)
+        runner.visualizer.add_image('reconstructions', grid, step=step)
+        runner.logger.info(f'Reconstructions drawn: {path}')
+        self._drawn_iter = step
+
+
+def _rgb(sample: dict) -> Tensor:
+    """The image of a packed sample, uint8 BGR (3, H, W), as RGB in 0..1."""
+    return sample['inputs'].flip(0).float() / 255

@@ -1,0 +1,131 @@
+"""Where a training starts and writes: work directory, checkpoint, first epoch."""
+
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import get_rank
+from mmengine.runner import Runner
+
+_POINTER = 'last_checkpoint'  # mmengine's note of what training saved last
+_LEFT_BY_TRAINING = (_POINTER, 'epoch_*.pth', 'iter_*.pth', 'best_*.pth', '*/vis_data/scalars.json')
+
+
+def set_work_dir(cfg: Config, work_dir: str | None) -> None:
+    """Where logs and checkpoints go: the option, else the config's, else ``work_dirs/CONFIG_NAME`` here."""
+    cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(cfg.filename).stem)
+
+
+def check_work_dir(cfg: Config, resume: str | None, overwrite: bool) -> None:
+    """See that no other training is overwritten.
+
+    Args:
+        cfg: Config with ``work_dir``.
+        resume: As for :func:`set_start`: a training that goes on may write where it wrote before.
+        overwrite: Start anew all the same; what the earlier training wrote goes as the new one writes.
+
+    Raises:
+        ValueError: If there is a training in the folder; names what it left.
+    """
+    folder = Path(cfg.work_dir)
+    found = [path for pattern in _LEFT_BY_TRAINING for path in folder.glob(pattern) if path.stat().st_size]
+    if not found or resume is not None or cfg.get('resume', False):
+        return
+    if not overwrite:
+        raise ValueError(
+            f'there is a training in {folder} already ({found[0].relative_to(folder)}): give --resume to go '
+            'on with it, --overwrite to start anew in its place, or another --work-dir'
+        )
+    if get_rank() == 0:
+        (folder / _POINTER).unlink(missing_ok=True)  # else --resume would go on with the old training
+
+
+def set_start(cfg: Config, resume: str | None, pretrained: str | None = None) -> str:
+    """Decide where training starts.
+
+    Args:
+        cfg: Config with ``work_dir``; ``resume`` and ``load_from`` are set.
+        resume: Path of a checkpoint; 'auto' for the last one in ``work_dir``, if any; None for what the
+            config says.
+        pretrained: Path of a pre-trained backbone, for a training that resumes from nothing.
+
+    Returns:
+        Where it starts.
+
+    Raises:
+        ValueError: If there is no checkpoint at the path, or the last one is gone; if ``pretrained`` and the
+            config's ``load_from`` would both fill the model; if ``start`` in the config asks for another.
+    """
+    if resume is None and cfg.get('resume', False):
+        resume = cfg.get('load_from') or 'auto'
+    path = Path(resume).expanduser() if resume and resume != 'auto' else None
+    if resume == 'auto':
+        path = _last_checkpoint(Path(cfg.work_dir))
+    cfg.resume = path is not None
+    if path is None:
+        note = f'nothing to resume from in {cfg.work_dir}, ' if resume else ''
+        if pretrained and cfg.get('load_from'):
+            raise ValueError(f'{note}--pretrained and load_from={cfg.load_from} exclude each other')
+        source = pretrained or cfg.get('load_from')
+        _check_start(cfg, source, note)
+        return note + (f'starting from the weights in {source}' if source else 'starting from scratch')
+    if not path.is_file():
+        raise ValueError(f'cannot resume: there is no checkpoint at {path}')
+    cfg.load_from = str(path)
+    return f'resuming from {path}' + (f', not starting from {pretrained}' if pretrained else '')
+
+
+def _check_start(cfg: Config, source: str | None, note: str) -> None:
+    """Hold a training to its config's ``start``, all in which a recipe's twin from scratch differs."""
+    start = cfg.get('start')
+    if start not in (None, 'pretrained', 'scratch'):
+        raise ValueError(f"start must be 'pretrained' or 'scratch', got {start!r}")
+    if start == 'pretrained' and not source:
+        raise ValueError(
+            f'{note}config {cfg.filename} starts from a pre-trained backbone: give --pretrained CHECKPOINT. '
+            '--cfg-options start=scratch trains by the same recipe from a random start'
+        )
+    if start == 'scratch' and source:
+        raise ValueError(
+            f"{note}config {cfg.filename} has start='scratch': leave out {source}, or take its twin"
+        )
+
+
+def _last_checkpoint(work_dir: Path) -> Path | None:
+    """The checkpoint that training in ``work_dir`` wrote last; None if there is none."""
+    note = work_dir / _POINTER
+    if not note.is_file():
+        return None
+    noted = Path(note.read_text().strip())
+    # Noted as training saw it: the folder may be a copy, have moved, or the path be relative to another one.
+    path = work_dir / noted.name if (work_dir / noted.name).is_file() else noted
+    if not noted.name or not path.is_file():
+        raise ValueError(
+            f'cannot resume: {note} names {str(noted)!r}, which does not exist. Name a checkpoint '
+            f'(--resume PATH), or remove {note} to start from scratch'
+        )
+    return path
+
+
+def check_epoch(runner: Runner) -> None:
+    """Build the data set and see that an epoch has a batch, and other crops than the one before.
+
+    Raises:
+        ValueError: If ``drop_last`` drops the only batch there is, or the sampler suits no training.
+    """
+    loader = runner.train_loop.dataloader
+    if not len(loader):
+        raise ValueError(
+            f'the {len(loader.sampler)} images of a rank do not fill one batch of {loader.batch_size}, and '
+            'train_dataloader.drop_last drops what is left over: set a smaller train_dataloader.batch_size '
+            'or more train_dataloader.dataset.repeats'
+        )
+    # Imports mmpretrain, which not every training of every library needs.
+    from a2mim_mm.data.dataset import check_keys, files_of
+    from a2mim_mm.data.depth import warn_of_unused_bits
+    from a2mim_mm.data.reading import spread
+
+    check_keys(loader)
+    for dataset in files_of(loader.dataset):
+        if not any(getattr(step, 'bits', None) for step in dataset.pipeline.transforms):
+            sample = spread(range(len(dataset)), count=64)
+            warn_of_unused_bits([dataset.get_data_info(index)['img_path'] for index in sample])

@@ -1,0 +1,79 @@
+"""Pictures of what a model predicts (Figures 5, A2 and A3)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from .a2mim import A2MIM
+from .masking import mask_grid, random_scores, resize_mask
+
+
+@torch.no_grad()
+def reconstruct(
+    model: A2MIM,
+    images: Tensor,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    use_token: bool = True,
+) -> dict[str, Tensor]:
+    """Let a model predict hidden pixels, in evaluation mode; the model is left as it was.
+
+    Args:
+        model: The model.
+        images: RGB images (B, 3, H, W), float in 0..1, on the device of the model.
+        mask: Mask (B, h, w) on the mask grid, 1 = hidden. Drawn from ``generator`` where None.
+        generator: Source of the mask.
+        use_token: Whether the network receives the mask token (Figure A3: what the token carries).
+
+    Returns:
+        ``original``, ``masked`` (as the network sees it), ``prediction`` and ``composite`` (the prediction on
+        hidden pixels, the original, exactly, on visible ones): RGB images (B, 3, H, W) in 0..1.
+
+    Raises:
+        ValueError: If the images are not float in 0..1, the patch does not divide them, or the mask is of
+            another grid.
+    """
+    if not images.is_floating_point() or images.min() < 0 or images.max() > 1:
+        raise ValueError(
+            f'images must be float RGB in 0..1, got {images.dtype} in {images.min()}..{images.max()}'
+        )
+    grid = mask_grid(tuple(images.shape[2:]), model.mask.patch_size)
+    if mask is None:
+        mask = model.mask(random_scores(len(images), grid, generator))
+    if mask.shape != (len(images), *grid):
+        raise ValueError(f'mask must be of shape {(len(images), *grid)}, got {tuple(mask.shape)}')
+    mask_bhw = mask.to(images.device)
+    mask_b1hw = resize_mask(mask_bhw, images.shape[2:])[:, None]
+    mean, std = mean_std(model.data_preprocessor)
+    img_b3hw = (images * 255 - mean) / std
+    with evaluating(model):
+        pred_b3hw = model.predict_pixels(img_b3hw, mask_bhw, mask_b1hw, use_token).float()
+    prediction = ((pred_b3hw * std + mean) / 255).clamp(0, 1)
+    filled = ((model.fill(img_b3hw, mask_b1hw) * std + mean) / 255).clamp(0, 1)
+    hidden = mask_b1hw.bool()
+    return dict(
+        original=images,
+        masked=torch.where(hidden, filled, images),
+        prediction=prediction,
+        composite=torch.where(hidden, prediction, images),
+    )
+
+
+def mean_std(preprocessor: nn.Module) -> tuple[Tensor | float, Tensor | float]:
+    """Mean and standard deviation of a channel, in 0..255, with which a pre-processor normalises."""
+    normalises = getattr(preprocessor, '_enable_normalize', False)
+    return (preprocessor.mean, preprocessor.std) if normalises else (0.0, 1.0)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards for each module the mode that it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

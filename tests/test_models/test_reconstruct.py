@@ -1,0 +1,115 @@
+"""Pictures of what a model predicts."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import algorithms, reference
+
+from a2mim_mm.models.reconstruct import reconstruct
+
+
+@algorithms.BOTH
+@pytest.mark.parametrize('use_token', [True, False])
+def test_reconstruct(name, use_token):
+    algorithm = algorithms.build(name)
+    photos = algorithms.photos()
+    mask = reference.random_mask(np.random.default_rng(5).random((3, 4, 6)), 0.6)
+    pictures = reconstruct(algorithm, photos, mask=torch.tensor(mask).float(), use_token=use_token)
+
+    assert set(pictures) == {'original', 'masked', 'prediction', 'composite'}
+    for picture in pictures.values():
+        assert picture.shape == photos.shape
+        assert picture.dtype == torch.float32
+        assert not picture.requires_grad
+        assert picture.min() >= 0 and picture.max() <= 1
+    hidden = torch.tensor(np.kron(mask, np.ones((1, 16, 16))))[:, None].expand(-1, 3, -1, -1) == 1
+    assert torch.equal(pictures['original'], photos)
+    assert torch.equal(pictures['composite'][~hidden], photos[~hidden])
+    assert torch.equal(pictures['composite'][hidden], pictures['prediction'][hidden])
+    assert torch.equal(pictures['masked'][~hidden], photos[~hidden])
+    filled = reference.mean_fill(photos.double().numpy(), hidden.numpy())
+    np.testing.assert_allclose(pictures['masked'].numpy(), filled, atol=1e-5)
+
+    algorithm.eval()
+    with torch.no_grad():
+        _, pred = algorithms.by_hand(algorithm, algorithms.normalise(photos), mask, use_token)
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (algorithms.MEAN, algorithms.STD))
+    expected = ((pred * std + mean) / 255).clamp(0, 1)
+    torch.testing.assert_close(pictures['prediction'], expected, atol=2e-4, rtol=0)
+
+
+@algorithms.BOTH
+def test_reconstruct_without_the_token_differs(name):
+    algorithm = algorithms.build(name)
+    pictures = [
+        reconstruct(
+            algorithm, algorithms.photos(), generator=torch.Generator().manual_seed(0), use_token=use_token
+        )
+        for use_token in (True, False)
+    ]
+    assert torch.equal(pictures[0]['masked'], pictures[1]['masked'])
+    assert not torch.equal(pictures[0]['prediction'], pictures[1]['prediction'])
+
+
+def test_reconstruct_draws_its_mask_from_the_generator():
+    algorithm = algorithms.build('resnet')
+    masked = [
+        reconstruct(algorithm, algorithms.photos(), generator=torch.Generator().manual_seed(seed))['masked']
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(masked[0], masked[1])
+    assert not torch.equal(masked[0], masked[2])
+
+
+@pytest.mark.parametrize('size', [(96, 64), (128, 96)])
+@algorithms.BOTH
+def test_reconstruct_at_other_sizes(name, size):
+    pictures = reconstruct(algorithms.build(name), algorithms.photos(2, size))
+    assert pictures['composite'].shape == (2, 3, *size)
+
+
+def test_reconstruct_works_for_a_model_without_token():
+    algorithm = algorithms.build('resnet', mask_token=None)
+    assert reconstruct(algorithm, algorithms.photos())['composite'].shape == (3, 3, 64, 96)
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_reconstruct_restores_the_mode_and_changes_nothing(training):
+    algorithm = algorithms.build('resnet')
+    algorithm.train(training)
+    algorithm.backbone.layer1.eval()  # as a person does who freezes its statistics
+    before = {key: value.clone() for key, value in algorithm.state_dict().items()}
+    modes = [module.training for module in algorithm.modules()]
+    reconstruct(algorithm, algorithms.photos())
+    assert [module.training for module in algorithm.modules()] == modes
+    assert all(torch.equal(value, before[key]) for key, value in algorithm.state_dict().items())
+    assert torch.is_grad_enabled()
+    assert all(param.grad is None for param in algorithm.parameters())
+
+
+def test_reconstruct_restores_the_mode_after_an_error():
+    algorithm = algorithms.build('resnet', neck=dict(algorithms.RESNET['neck'], encoder_stride=16))
+    algorithm.train()
+    with pytest.raises(ValueError, match='encoder_stride'):
+        reconstruct(algorithm, algorithms.photos())
+    assert algorithm.training
+
+
+@pytest.mark.parametrize(
+    'images, words',
+    [
+        (torch.randint(256, (1, 3, 64, 96), dtype=torch.uint8), 'uint8'),
+        (torch.full((1, 3, 64, 96), 255.0), '255'),
+        (torch.full((1, 3, 64, 96), -1.0), '-1'),
+        (torch.full((1, 3, 60, 96), 0.5), '60'),
+    ],
+    ids=['bytes', '0..255', 'normalised', 'size'],
+)
+def test_reconstruct_refuses_other_images(images, words):
+    with pytest.raises(ValueError, match=words):
+        reconstruct(algorithms.build('resnet'), images)
+
+
+def test_reconstruct_refuses_a_mask_of_another_grid():
+    with pytest.raises(ValueError, match=r'(?s)4, 6.*6, 4'):
+        reconstruct(algorithms.build('resnet'), algorithms.photos(), mask=torch.ones(3, 6, 4))
