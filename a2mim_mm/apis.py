@@ -30,6 +30,7 @@ from a2mim_mm.checkpoints.load import load_strictly
 from a2mim_mm.checkpoints.read import load_checkpoint_file
 from a2mim_mm.checkpoints.saved_config import build_network, read_saved_config, saved_input_size
 from a2mim_mm.data.reading import fit_image, list_images, read_image
+from a2mim_mm.errors import InputError
 from a2mim_mm.models import A2MIM
 from a2mim_mm.models.reconstruct import evaluating
 from a2mim_mm.models.reconstruct import reconstruct as reconstruct_batch
@@ -117,7 +118,7 @@ def extract_features(
 
     Raises:
         ValueError: If there is no sub-module of a name, or the images are of another form.
-        TypeError: If the output of a sub-module is no tensor, or it is not run; if something is no image.
+        ValueError: If the output of a sub-module is no tensor, or it is not run; if something is no image.
         FileNotFoundError: If an image does not exist.
         UnreadableImageError: If an image cannot be decoded.
     """
@@ -139,12 +140,12 @@ def iterate_features(
     ``images`` may be a generator, too, which is read as batches are asked for.
     """
     if isinstance(layers, str):
-        raise ValueError(f'layers must be a list of names, such as [{layers!r}]')
+        raise InputError(f'layers must be a list of names, such as [{layers!r}]')
     known = dict(backbone.named_modules())
     unknown = [name for name in layers if name not in known]
     if unknown:
         children = ', '.join(name for name, _ in backbone.named_children())
-        raise ValueError(
+        raise InputError(
             f'layers: this {type(backbone).__name__} has no {", ".join(unknown)}; it is made of {children}'
         )
     for batch in _batches(images, _config_of(backbone)['input_size'][1:], batch_size):
@@ -211,7 +212,7 @@ def _batches(images: Images, size_hw: tuple[int, int], batch_size: int) -> Itera
     if isinstance(images, Tensor):
         shaped = images.ndim == 4 and images.shape[1] == 3 and len(images) > 0
         if not shaped or not images.is_floating_point() or not ((images >= 0) & (images <= 1)).all():
-            raise ValueError(
+            raise InputError(
                 f'images must be RGB (B, 3, H, W), float in 0..1, got {images.dtype} {tuple(images.shape)}'
             )
         yield from images.float().split(batch_size)
@@ -225,7 +226,7 @@ def _batches(images: Images, size_hw: tuple[int, int], batch_size: int) -> Itera
     try:
         waiting = iter(images)
     except TypeError as error:
-        raise TypeError(
+        raise InputError(
             f'images must be files, folders, PIL images, arrays or a tensor, got {images!r}'
         ) from error
     while batch := [_read(image, size_hw) for image in islice(waiting, batch_size)]:
@@ -239,9 +240,9 @@ def _read(image: str | Path | Image.Image | np.ndarray, size_hw: tuple[int, int]
     if isinstance(image, Image.Image):
         image = np.asarray(image.convert('RGB'))
     if not isinstance(image, np.ndarray):
-        raise TypeError(f'an image must be a path, a PIL image or an array, got a {type(image).__name__}')
+        raise InputError(f'an image must be a path, a PIL image or an array, got a {type(image).__name__}')
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f'an array must be RGB, uint8 (H, W, 3), got {image.dtype} {image.shape}')
+        raise InputError(f'an array must be RGB, uint8 (H, W, 3), got {image.dtype} {image.shape}')
     return fit_image(image, size_hw)
 
 
@@ -282,7 +283,7 @@ def _forward(backbone: nn.Module, layers: Sequence[str], img_b3hw: Tensor) -> tu
         return tuple(output.cpu() for output in (own if isinstance(own, (tuple, list)) else (own,)))
     for name in layers:
         if not isinstance(outputs.get(name), Tensor):
-            raise TypeError(
+            raise InputError(
                 f'layers: the output of {name} is a {type(outputs[name]).__name__}, no tensor'
                 if name in outputs
                 else f'layers: {name} takes no part in the forward pass'

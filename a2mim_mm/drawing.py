@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from a2mim_mm.errors import InputError
+
 PADDING = 2  # pixels between pictures
 TITLE_HEIGHT = 22  # pixels a line of text takes
 MIN_WIDTH = 128  # pixels; smaller pictures are enlarged by a whole number
@@ -31,7 +33,7 @@ def draw_grid(pictures: dict[str, Tensor], caption: str = '', max_rows: int = 8)
     """
     shapes = {tuple(column.shape) for column in pictures.values()}
     if len(shapes) != 1:
-        raise ValueError(f'pictures must be columns of one shape, got {sorted(shapes)}')
+        raise InputError(f'pictures must be columns of one shape, got {sorted(shapes)}')
     cells = torch.stack([column[:max_rows].float().cpu() for column in pictures.values()], dim=1).flatten(
         0, 1
     )

@@ -13,6 +13,7 @@ from torch import nn
 
 from a2mim_mm.apis import extract_features, iterate_features, load_backbone, load_model, reconstruct
 from a2mim_mm.checkpoints import CheckpointError, load_checkpoint_file
+from a2mim_mm.errors import InputError
 from a2mim_mm.models.reconstruct import reconstruct as reconstruct_batch
 
 MEAN, STD = (torch.tensor(NORMALISATION[key])[:, None, None] for key in ('mean', 'std'))
@@ -156,7 +157,7 @@ def test_pooled_features_are_means_over_the_patches(trained):
     ],
 )
 def test_what_is_no_image_is_named(wrong, words):
-    with pytest.raises((TypeError, ValueError), match=words):
+    with pytest.raises(InputError, match=words):
         extract_features(nn.Conv2d(3, 4, 1), wrong)
 
 
@@ -225,9 +226,9 @@ def test_layers_that_give_no_feature_are_refused():
 
     with pytest.raises(ValueError, match='Pair has no outer; it is made of inner, unused, pair'):
         extract_features(Pair(), images(), ['inner', 'outer'])
-    with pytest.raises(TypeError, match='unused takes no part'):
+    with pytest.raises(InputError, match='unused takes no part'):
         extract_features(Pair(), images(), ['unused'])
-    with pytest.raises(TypeError, match='output of pair is a tuple'):
+    with pytest.raises(InputError, match='output of pair is a tuple'):
         extract_features(Pair(), images(), ['pair'])
 
 

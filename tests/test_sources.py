@@ -17,7 +17,7 @@ ROOMS = {
     'registry.py': set(),
     'errors.py': set(),
     'files.py': set(),
-    'drawing.py': {'files'},
+    'drawing.py': {'errors', 'files'},
     'backbones': {'registry', 'errors'},
     'checkpoints': {'registry', 'errors', 'files'},
     'transfer': {'registry', 'errors'},

@@ -45,6 +45,7 @@ from a2mim_mm.data.dataset import printable
 from a2mim_mm.drawing import draw_grid, write_png
 from a2mim_mm.engine.config import load_config, require
 from a2mim_mm.engine.run_tool import run_tool
+from a2mim_mm.errors import InputError
 from a2mim_mm.models.fill import Fill
 from a2mim_mm.models.masking import mask_grid, resize_mask
 from a2mim_mm.registry import MODELS
@@ -55,7 +56,7 @@ def check_algorithm(cfg: Config) -> None:
     name = cfg.model.get('type')
     name = name if isinstance(name, str) else getattr(name, '__name__', str(name))
     if name.rpartition('.')[2] != 'A2MIM':
-        raise ValueError(f'config {cfg.filename} trains {name}, not a2mim_mm.A2MIM: it has no masks')
+        raise InputError(f'config {cfg.filename} trains {name}, not a2mim_mm.A2MIM: it has no masks')
 
 
 def build_loader(cfg: Config, count: int, epoch: int) -> tuple[DataLoader, int]:
@@ -98,12 +99,12 @@ def scores_of(data_samples: list, grid: tuple[int, int]) -> Tensor:
     """The scores (B, h, w) of the samples' masks; ends here if the model could not use them."""
     found = {sample.mask_scores.shape if 'mask_scores' in sample else None for sample in data_samples}
     if found == {None}:
-        raise ValueError(
+        raise InputError(
             "the pipeline packs no mask_scores: it needs dict(type='a2mim_mm.MaskScores', ...) and "
             "dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable'))"
         )
     if found != {grid}:
-        raise ValueError(
+        raise InputError(
             f'the pipeline draws scores on grids of {sorted(found)}, the mask needs {grid}: '
             'give MaskScores and mask the same patch_size'
         )

@@ -54,6 +54,7 @@ from a2mim_mm.checkpoints import install_safe_loader, load_pretrained
 from a2mim_mm.engine.config import build_model, load_config, require
 from a2mim_mm.engine.hooks.classes import compare_classes
 from a2mim_mm.engine.run_tool import run_tool
+from a2mim_mm.errors import InputError
 from a2mim_mm.files import write_json
 
 
@@ -86,7 +87,7 @@ def extract(model: nn.Module, loader: DataLoader, title: str) -> tuple[Tensor, T
         batch = model.data_preprocessor(batch, training=False)
         feature_bd = model.extract_feat(batch['inputs'])[-1]
         if feature_bd.ndim != 2:
-            raise ValueError(
+            raise InputError(
                 f'features are of shape {tuple(feature_bd.shape)}, not (images, width): the config needs a '
                 'neck, such as GlobalAveragePooling'
             )

@@ -73,6 +73,7 @@ from a2mim_mm.data.reading import list_images, read_image, spread
 from a2mim_mm.drawing import draw_grid, write_png
 from a2mim_mm.engine.config import build_model, load_config, require
 from a2mim_mm.engine.run_tool import run_tool
+from a2mim_mm.errors import InputError
 from a2mim_mm.models import A2MIM
 from a2mim_mm.models.masking import mask_grid, random_scores
 from a2mim_mm.models.reconstruct import reconstruct as draw_pixels
@@ -86,7 +87,7 @@ def load_configured(cfg: Config, checkpoint: str) -> A2MIM:
     """
     model = build_model(cfg)
     if not isinstance(model, A2MIM):
-        raise ValueError(
+        raise InputError(
             f'config {cfg.filename} builds a {type(model).__name__}: only A2MIM reconstructs images'
         )
     content = load_checkpoint_file(checkpoint)
@@ -102,7 +103,7 @@ def input_size(cfg: Config) -> tuple[int, int]:
     """
     size_hw = training_size(cfg.train_dataloader.dataset.pipeline)
     if size_hw is None:
-        raise ValueError(
+        raise InputError(
             f'config {cfg.filename} has no RandomResizedCrop in its training pipeline to tell the input size'
         )
     return size_hw

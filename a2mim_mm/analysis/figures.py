@@ -13,6 +13,8 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np
 
+from a2mim_mm.errors import InputError
+
 Curve = tuple[Sequence[float], Sequence[float], Sequence[float]]  # mean, low, high
 _MARKERS = 'oDs^vP*X'
 _LETTERS_PER_INCH = 14  # of the legend
@@ -38,7 +40,7 @@ def curve_of(runs: Sequence[dict], key: str, own_band: Callable[[dict], tuple | 
         ValueError: If the runs have different numbers of values.
     """
     if len({len(run[key]) for run in runs}) > 1:
-        raise ValueError(f'networks called {runs[0]["name"]} differ in kind: give them other --names')
+        raise InputError(f'networks called {runs[0]["name"]} differ in kind: give them other --names')
     values = np.array([run[key] for run in runs], dtype=float)
     mean = values.mean(axis=0)
     if len(runs) == 1:

@@ -14,6 +14,8 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
+from a2mim_mm.errors import InputError
+
 from .sites import tapped
 
 _TINY = 1e-6  # an amplitude of 0, in maps of channels that are off, has a logarithm too (as Park and Kim)
@@ -101,7 +103,7 @@ def map_statistics(
     for site in shapes:
         logs_bf = torch.cat(logs[site])
         if not logs_bf.isfinite().all():
-            raise ValueError(f'the features of site {site} are not finite')
+            raise InputError(f'the features of site {site} are not finite')
         statistics[site] = MapStatistics(
             shapes[site][0], logs_bf - logs_bf[:, :1], torch.cat(variances[site])
         )

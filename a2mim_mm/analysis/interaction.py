@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from a2mim_mm.errors import InputError
+
 Score = Callable[[Tensor], Tensor]
 
 # r of Appendix B.2's figures: m = round(r * (n - 2)).
@@ -92,15 +94,15 @@ def make_plan(
     """
     others = grid[0] * grid[1] - 2
     if min(grid) < 1 or others < 1:
-        raise ValueError(f'interactions need at least 3 patches, the grid has {grid[0]} x {grid[1]}')
+        raise InputError(f'interactions need at least 3 patches, the grid has {grid[0]} x {grid[1]}')
     if not ratios or not all(0 <= ratio <= 1 for ratio in ratios):
-        raise ValueError(f'orders must be shares in 0..1, got {list(ratios)}')
+        raise InputError(f'orders must be shares in 0..1, got {list(ratios)}')
     if num_images < 1 or num_pairs < 1:
-        raise ValueError(f'at least 1 image and 1 pair are needed, got {num_images} and {num_pairs}')
+        raise InputError(f'at least 1 image and 1 pair are needed, got {num_images} and {num_pairs}')
     if (contexts is None) == (budget is None):
-        raise ValueError('give either contexts or a budget')
+        raise InputError('give either contexts or a budget')
     if contexts is not None and contexts < 2:
-        raise ValueError(f'contexts must be at least 2, got {contexts}')
+        raise InputError(f'contexts must be at least 2, got {contexts}')
     orders = tuple(sorted({round(ratio * others) for ratio in ratios}))
     num_pairs = min(num_pairs, len(all_pairs(grid, radius)))
 
@@ -112,7 +114,7 @@ def make_plan(
     if contexts is None:  # the largest number, of those up to the budget, whose passes do not exceed it
         contexts = bisect_right(range(1, budget + 1), budget, key=lambda most: with_contexts(most).passes)
         if contexts < 2:
-            raise ValueError(
+            raise InputError(
                 f'a budget of {budget:,} forward passes is too small: {with_contexts(2)}, with 2 contexts. '
                 'Take fewer images or pairs, or a larger budget'
             )
@@ -126,7 +128,7 @@ def all_pairs(grid: tuple[int, int], radius: int | None = None) -> np.ndarray:
         ValueError: If the radius is not positive.
     """
     if radius is not None and radius < 1:
-        raise ValueError(f'radius must be at least 1, got {radius}')
+        raise InputError(f'radius must be at least 1, got {radius}')
     first, second = np.triu_indices(grid[0] * grid[1], k=1)
     rows, cols = (abs(first // grid[1] - second // grid[1]), abs(first % grid[1] - second % grid[1]))
     near = np.maximum(rows, cols) <= (radius or max(grid))
@@ -147,7 +149,7 @@ def draw_contexts(rng: np.random.Generator, others: int, order: int, count: int)
     """
     total = comb(others, order)
     if count > total:
-        raise ValueError(f'there are only {total} contexts of {order} out of {others}, not {count}')
+        raise InputError(f'there are only {total} contexts of {order} out of {others}, not {count}')
     if total <= _ENUMERATED * count:
         chosen = set(rng.choice(total, count, replace=False).tolist())
         members = [s for number, s in enumerate(combinations(range(others), order)) if number in chosen]
@@ -243,7 +245,7 @@ def _deltas(score: Score, contexts_kn: np.ndarray, i: int, j: int, chunk: int) -
         kept_4kn[0::2, :, j] = True
         score_4k = score(kept_4kn.flatten(0, 1)).double().cpu().view(TERMS, -1)
         if not score_4k.isfinite().all():
-            raise ValueError('the network gives a score that is not finite')
+            raise InputError('the network gives a score that is not finite')
         deltas.append(score_4k.new_tensor(_SIGNS) @ score_4k)
     return torch.cat(deltas).numpy()
 
@@ -284,7 +286,7 @@ def relative_strength(strength_xo: np.ndarray, seed: int, resamples: int = 2000)
     """
     mean_o = strength_xo.mean(axis=0)
     if mean_o.max() < _ROUNDING:
-        raise ValueError('there are no interactions: the score is a sum over patches')
+        raise InputError('there are no interactions: the score is a sum over patches')
     drawn = np.random.default_rng(seed).integers(len(strength_xo), size=(resamples, len(strength_xo)))
     means_ro = strength_xo[drawn].mean(axis=1)
     means_ro = means_ro[means_ro.any(axis=1)]  # images without any interaction may have been drawn alone

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from a2mim_mm.errors import InputError
+
 _CHUNK = 1024  # queries at a time: their similarities to a bank of 1.3 million take 5 GB
 
 
@@ -17,9 +19,9 @@ def check_neighbours(num_images: int, k: int, temperature: float) -> None:
         ValueError: If k or the temperature is out of range.
     """
     if not 1 <= k <= num_images:
-        raise ValueError(f'k must be in 1..{num_images}, the number of images in the bank, got {k}')
+        raise InputError(f'k must be in 1..{num_images}, the number of images in the bank, got {k}')
     if not temperature > 0:
-        raise ValueError(f'temperature must be positive, got {temperature}')
+        raise InputError(f'temperature must be positive, got {temperature}')
 
 
 def knn_scores(
@@ -51,7 +53,7 @@ def knn_scores(
     """
     check_neighbours(len(bank_nd), k, temperature)
     if labels_n.min() < 0 or labels_n.max() >= num_classes:
-        raise ValueError(
+        raise InputError(
             f'classes must be in 0..{num_classes - 1}, got {labels_n.min().item()}..{labels_n.max().item()}'
         )
     bank_dn = F.normalize(bank_nd, dim=1).T

@@ -31,6 +31,7 @@ from a2mim_mm.data import decode_image
 from a2mim_mm.data.reading import read_image
 from a2mim_mm.engine.config import build_model, load_config, require
 from a2mim_mm.engine.machine import fit_to_cpu
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import MODELS
 
 RANDOM = 'random'
@@ -105,7 +106,7 @@ def load_classifier(source: Source, seed: int, num_classes: int) -> Subject:
     cfg = _config(source, ('model', 'test_dataloader'))
     model = _initialised(build_model, cfg, source, seed)
     if not isinstance(model, BaseClassifier):
-        raise ValueError(
+        raise InputError(
             f'config {source.config} builds {type(model).__name__}, which is no classifier: fine-tune it, '
             'and take the config and the checkpoint of that'
         )
@@ -261,7 +262,7 @@ def _timm_network(
     library, name = timm(), source.config.removeprefix(_TIMM)
     known = library.get_pretrained_cfg(name) if library.is_model(name) else None
     if known is None:
-        raise ValueError(f'timm has no model {name}: timm.list_models() names them')
+        raise InputError(f'timm has no model {name}: timm.list_models() names them')
     torch.manual_seed(seed)
     if content is None:
         network = library.create_model(name, num_classes=num_classes)
@@ -277,7 +278,7 @@ def _for_timm(content: dict, network: nn.Module, checkpoint: str) -> dict[str, T
     entries = state_dicts(content, checkpoint)
     usual = [name for name in ('state_dict', 'model', '') if name in entries]
     if not usual and len(entries) > 1:
-        raise ValueError(f'{checkpoint} holds several state dicts, {", ".join(entries)}: keep one of them')
+        raise InputError(f'{checkpoint} holds several state dicts, {", ".join(entries)}: keep one of them')
     weights = entries[usual[0] if usual else next(iter(entries))]
     translate = getattr(sys.modules[type(network).__module__], 'checkpoint_filter_fn', None)
     return weights if translate is None else translate(weights, network)

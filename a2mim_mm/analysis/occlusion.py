@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.models.masking import resize_mask
 
 from .patches import hide_patches, log_odds
@@ -28,7 +29,7 @@ def drop_counts(ratios: Sequence[float], num_patches: int) -> list[int]:
     """
     outside = [ratio for ratio in ratios if not 0 <= ratio <= 1]
     if outside or not ratios:
-        raise ValueError(f'occlusion ratios must lie in 0..1, got {outside or "none"}')
+        raise InputError(f'occlusion ratios must lie in 0..1, got {outside or "none"}')
     return [round(ratio * num_patches) for ratio in ratios]
 
 
@@ -99,6 +100,6 @@ def correct_when_occluded(
     for count in counts:
         logits_bc = network(hide_patches(img_b3hw, ranking_bn < count, grid, colour))
         if not logits_bc.isfinite().all():
-            raise ValueError('the network gives logits that are not finite')
+            raise InputError('the network gives logits that are not finite')
         correct.append((logits_bc.argmax(dim=1) == labels_b).cpu())
     return torch.stack(correct)

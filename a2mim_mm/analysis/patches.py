@@ -6,6 +6,7 @@ Shape suffixes: b images, n patches of the grid, row by row, h and w its rows an
 import torch
 from torch import Tensor
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.models.masking import resize_mask
 
 FILLS = ('black', 'zero', 'mean')
@@ -33,7 +34,7 @@ def fill_colour(fill: str, img_b3hw: Tensor, black_3: Tensor) -> Tensor:
         return torch.zeros_like(black_3)[:, None, None]
     if fill == 'mean':
         return img_b3hw.mean(dim=(2, 3), keepdim=True)
-    raise ValueError(f'fill must be one of {", ".join(FILLS)}, got {fill!r}')
+    raise InputError(f'fill must be one of {", ".join(FILLS)}, got {fill!r}')
 
 
 def hide_patches(img_b3hw: Tensor, hidden_bn: Tensor, grid: tuple[int, int], colour: Tensor) -> Tensor:
@@ -53,7 +54,7 @@ def hide_patches(img_b3hw: Tensor, hidden_bn: Tensor, grid: tuple[int, int], col
         ValueError: If the grid is finer than the image, so that some patches would hold no pixel.
     """
     if grid[0] > img_b3hw.shape[2] or grid[1] > img_b3hw.shape[3]:
-        raise ValueError(
+        raise InputError(
             f'a grid of {grid} patches is finer than images of {tuple(img_b3hw.shape[2:])} pixels'
         )
     mask_bhw = resize_mask(hidden_bn.view(-1, *grid).to(img_b3hw), img_b3hw.shape[2:])
@@ -70,7 +71,7 @@ def log_odds(logits_bc: Tensor, labels_b: Tensor) -> Tensor:
         ValueError: If there are fewer than two classes.
     """
     if logits_bc.ndim != 2 or logits_bc.shape[1] < 2:
-        raise ValueError(
+        raise InputError(
             f'log-odds need logits (images, 2 classes or more), got {tuple(logits_bc.shape)}: the network '
             'must end in a classifier'
         )

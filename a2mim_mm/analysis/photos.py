@@ -12,7 +12,7 @@ from torch import Tensor
 
 from a2mim_mm.data import LabelledImages, UnlabelledImages
 from a2mim_mm.engine.hooks.classes import compare_classes
-from a2mim_mm.errors import first_names
+from a2mim_mm.errors import InputError, first_names
 
 from .networks import Subject
 
@@ -53,7 +53,7 @@ class Photos:
             kinds |= {(str(image.dtype), tuple(image.shape)) for image in images}
             if len(kinds) > 1 or images[0].dtype != torch.uint8:
                 found = ', '.join(f'{dtype} {shape}' for dtype, shape in sorted(kinds)[:3])
-                raise ValueError(
+                raise InputError(
                     f'the test pipeline has to give uint8 images of one size, as a crop does, not {found}'
                 )
             yield subject.normalise(torch.stack(images))
@@ -78,7 +78,7 @@ class Photos:
         logits = subject.network(next(self.batches(subject, batch_size=1)))
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if shape != (1, len(self.classes)):
-            raise ValueError(
+            raise InputError(
                 f'--images {self.folder} has {len(self.classes)} classes (folders that hold an image), but '
                 f'the network gives {shape} for an image, not (1, {len(self.classes)})'
             )

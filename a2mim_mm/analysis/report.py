@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.files import write_json
 from a2mim_mm.version import __version__
 
@@ -96,9 +97,9 @@ def recall(path: Path, source: Source, measure: Callable[[Source], dict]) -> dic
     try:
         result = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f'{path} is no JSON: remove it to measure {source.name} again') from error
+        raise InputError(f'{path} is no JSON: remove it to measure {source.name} again') from error
     if not isinstance(result, dict) or not result:
-        raise ValueError(f'{path} holds no result: remove it to measure {source.name} again')
+        raise InputError(f'{path} holds no result: remove it to measure {source.name} again')
     return result
 
 

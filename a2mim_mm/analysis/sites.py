@@ -15,6 +15,7 @@ from math import gcd
 import torch
 from torch import Tensor, nn
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.models.token_layout import MAX_EXTRA_TOKENS, token_grid
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -84,7 +85,7 @@ def find_sites(network: nn.Module, img_b3hw: Tensor) -> list[str]:
         if sites:
             return sites
     children = ', '.join(name for name, _ in network.named_children())
-    raise ValueError(
+    raise InputError(
         f'no blocks with feature maps were found in {type(network).__name__}, which is made of {children}: '
         'name its sites (--sites)'
     )
@@ -114,7 +115,7 @@ def tapped(
     unknown = [site for site in sites if site not in modules]
     if unknown:
         children = ', '.join(name for name, _ in network.named_children())
-        raise ValueError(
+        raise InputError(
             f'this {type(network).__name__} has no site {", ".join(unknown)}; it is made of {children}'
         )
     runs = Counter()
@@ -126,7 +127,7 @@ def tapped(
             keep(site, feat_bchw)
         elif strict:
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ValueError(f'the output of site {site} is no map of more than one position: {shape}')
+            raise InputError(f'the output of site {site} is no map of more than one position: {shape}')
 
     hooks = [modules[site].register_forward_hook(partial(tap, site)) for site in sites]
     try:
@@ -136,7 +137,7 @@ def tapped(
             hook.remove()
     wrong = [f'{site} ({runs[site]} times)' for site in sites if runs[site] != 1]
     if strict and wrong:
-        raise ValueError(f'a site has to run once in a forward pass, but: {", ".join(wrong)}')
+        raise InputError(f'a site has to run once in a forward pass, but: {", ".join(wrong)}')
 
 
 def as_map(output: object, input_shape: Sequence[int]) -> Tensor | None:

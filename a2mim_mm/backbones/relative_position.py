@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from a2mim_mm.errors import InputError
+
 CLS_ROWS = 3  # the last rows of a table: cls to token, token to cls, cls to cls (BEiT's order)
 Grid = tuple[int, int]
 
@@ -70,7 +72,7 @@ def resize_bias_table(table: Tensor, src_hw: Grid, dst_hw: Grid) -> Tensor:
     """
     offsets = num_offsets(src_hw)
     if table.shape[0] not in (offsets, offsets + CLS_ROWS):
-        raise ValueError(
+        raise InputError(
             f'table has shape {tuple(table.shape)}; allowed for src_hw={tuple(src_hw)}: {offsets} rows, '
             f'or {offsets + CLS_ROWS} with a cls token'
         )

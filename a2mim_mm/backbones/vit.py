@@ -17,6 +17,7 @@ from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLay
 from mmpretrain.models.utils import MultiheadAttention, resize_pos_embed
 from torch import Tensor, nn
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import MODELS
 
 from .relative_position import (
@@ -171,25 +172,25 @@ class A2MIMViT(VisionTransformer):
         **kwargs,
     ) -> None:
         if rel_pos_bias not in REL_POS_BIAS:
-            raise ValueError(f'rel_pos_bias is {rel_pos_bias!r}; allowed: {REL_POS_BIAS}')
+            raise InputError(f'rel_pos_bias is {rel_pos_bias!r}; allowed: {REL_POS_BIAS}')
         if not isinstance(abs_pos_embed, bool):
-            raise ValueError(f'abs_pos_embed is {abs_pos_embed!r}; allowed: True, False')
+            raise InputError(f'abs_pos_embed is {abs_pos_embed!r}; allowed: True, False')
         if window_size is not None and (type(window_size) is not int or window_size < 1):
-            raise ValueError(f'window_size is {window_size!r}; allowed: None and positive numbers of patches')
+            raise InputError(f'window_size is {window_size!r}; allowed: None and positive numbers of patches')
         if isinstance(kwargs.get('out_indices'), Collection):
             kwargs['out_indices'] = list(kwargs['out_indices'])  # the parent writes into the list it gets
         arch, frozen = kwargs.get('arch', 'base'), kwargs.get('frozen_stages', -1)
         layers = (arch if isinstance(arch, dict) else self.arch_zoo.get(arch, {})).get('num_layers', frozen)
         if frozen > layers:
-            raise ValueError(f'frozen_stages is {frozen}; allowed: -1 to {layers}')
+            raise InputError(f'frozen_stages is {frozen}; allowed: -1 to {layers}')
         super().__init__(**kwargs)
         heads, last = self.arch_settings['num_heads'], self.num_layers - 1
         if self.embed_dims % heads:
-            raise ValueError(f'embed_dims is {self.embed_dims}; allowed: multiples of num_heads, {heads}')
+            raise InputError(f'embed_dims is {self.embed_dims}; allowed: multiples of num_heads, {heads}')
         if any(index > last for index in self.out_indices):
-            raise ValueError(f'out_indices is {self.out_indices}; allowed: {-last - 1} to {last}')
+            raise InputError(f'out_indices is {self.out_indices}; allowed: {-last - 1} to {last}')
         if window_size is None and global_layers or not set(global_layers) <= set(range(self.num_layers)):
-            raise ValueError(
+            raise InputError(
                 f'global_layers is {tuple(global_layers)}; allowed: 0 to {last} with a window_size, '
                 'none without'
             )
@@ -292,7 +293,7 @@ class A2MIMViT(VisionTransformer):
     def _check_size(self, name: str, size_hw: Grid) -> None:
         (height, width), (patch_h, patch_w) = size_hw, self.patch_embed.projection.stride
         if height % patch_h or width % patch_w:
-            raise ValueError(
+            raise InputError(
                 f'{name} is {height} x {width} (height x width); allowed: multiples of the patch size, '
                 f'{patch_h} x {patch_w}. `pad_size_divisor` of a data preprocessor pads images to that'
             )
@@ -332,7 +333,7 @@ class A2MIMViT(VisionTransformer):
         for h, w in (self.grid_hw, *((side, side) for side in sides)):
             if patches <= {h * w} and offsets <= {num_offsets((h, w))}:
                 return h, w
-        raise ValueError(
+        raise InputError(
             f'Cannot infer the patch grid of the state dict from {shapes}; allowed: the grid of this model, '
             f'{self.grid_hw}, or a square one, {"with" if extra else "without"} a cls token. Build the model '
             'with the img_size of the state dict: it takes any size of input afterwards'

@@ -14,7 +14,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from a2mim_mm.errors import first_names
+from a2mim_mm.errors import InputError, first_names
 
 from .errors import CheckpointError
 from .load import check_finite, load_what_fits, plain_names
@@ -53,7 +53,7 @@ class PretrainedWeights:
         _check_names('pretrained_parts', self.parts, "('backbone',)")
         _check_names('fresh_params', self.fresh_params, "('ln2.',)")
         if not self.parts:
-            raise ValueError(f'pretrained_parts is empty; by default it is {(BACKBONE,)}')
+            raise InputError(f'pretrained_parts is empty; by default it is {(BACKBONE,)}')
 
     def load_into(self, model: nn.Module) -> str:
         """Fill the model's backbone; position embedding and bias tables are resampled where it does that.
@@ -249,14 +249,14 @@ def _as_tuple(names: object) -> object:
 
 def _check_names(key: str, names: object, example: str) -> None:
     if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f'{key} must be a tuple of names, such as {example}, got {names!r}')
+        raise InputError(f'{key} must be a tuple of names, such as {example}, got {names!r}')
 
 
 def _submodule(model: nn.Module, name: str) -> nn.Module:
     try:
         return model.get_submodule(name)
     except AttributeError as error:
-        raise ValueError(
+        raise InputError(
             f'pretrained_parts: this {type(model).__name__} has no {name!r}; it has '
             f'{", ".join(child for child, _ in model.named_children())}'
         ) from error

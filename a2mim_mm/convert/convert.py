@@ -15,7 +15,7 @@ from torch import Tensor
 
 from a2mim_mm.backbones.vit import A2MIMViT
 from a2mim_mm.checkpoints.read import load_checkpoint_file, read_array_pickle
-from a2mim_mm.errors import first_names
+from a2mim_mm.errors import InputError, first_names
 from a2mim_mm.files import write_json
 
 from .detect import Found, detect
@@ -138,23 +138,23 @@ def convert_checkpoint(
 def _check_arguments(source: Path, target: Path, to: str, timm_model: str | None) -> Target:
     """The kind of file to write."""
     if to not in TARGETS:
-        raise ValueError(f'there is no format {to!r} to write; known: {", ".join(TARGETS)}')
+        raise InputError(f'there is no format {to!r} to write; known: {", ".join(TARGETS)}')
     kind = TARGETS[to]
     if timm_model is not None and to not in ('timm', 'huggingface'):
-        raise ValueError(f'--timm-model is for timm and huggingface, not for {to}')
+        raise InputError(f'--timm-model is for timm and huggingface, not for {to}')
     same = source.exists() and target.exists() and target.samefile(source)
     if same or target.resolve() == source.resolve():
-        raise ValueError(f'{target} is the source itself')
+        raise InputError(f'{target} is the source itself')
     if kind.suffixes and target.suffix not in kind.suffixes:
-        raise ValueError(f'{to} is written to {" or ".join(kind.suffixes)}, got {target.name!r}')
+        raise InputError(f'{to} is written to {" or ".join(kind.suffixes)}, got {target.name!r}')
     if kind.suffixes and target.is_dir():
-        raise ValueError(f'{target} is a folder')
+        raise InputError(f'{target} is a folder')
     if not kind.suffixes and (target.is_file() or target.is_dir() and any(target.iterdir())):
-        raise ValueError(f'{to} is written to a new or empty folder, and {target} is none')
+        raise InputError(f'{to} is written to a new or empty folder, and {target} is none')
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f'{target} cannot be written: {error}') from error
+        raise InputError(f'{target} cannot be written: {error}') from error
     return kind
 
 
@@ -181,7 +181,7 @@ def _hints(arch: str | None) -> Hints | None:
         return Hints(heads=int(number[1]))
     if arch in ARCHES:
         return Hints(heads=ARCHES[arch]['num_heads'])
-    raise ValueError(f'there is no ViT {arch!r}; known: heads=N, {", ".join(ARCHES)}')
+    raise InputError(f'there is no ViT {arch!r}; known: heads=N, {", ".join(ARCHES)}')
 
 
 def _check_arch(encoder: Encoder, arch: str | None) -> None:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from a2mim_mm.checkpoints.load import load_strictly
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import MODELS
 
 
-class ConversionError(ValueError):
+class ConversionError(InputError):
     """A checkpoint that is none of the formats, or cannot be expressed in the one that is asked for."""
 
 

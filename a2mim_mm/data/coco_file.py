@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from mmengine import fileio
 
+from a2mim_mm.errors import InputError
+
 _NUMBERS = {int, float}  # as JSON is read; no bool
 _MIN_OUTSIDE = 0.05  # of the image's side: less is rounding
 _MANY_OUTSIDE = 0.1  # of the boxes
@@ -51,13 +53,13 @@ def check_coco_file(path: str, use: CocoUse, backend_args: dict | None = None) -
     content = _read(path, backend_args)
     for name in ('images', 'categories', *(('annotations',) if use.labelled else ())):
         if not isinstance(content.get(name), list) or not content[name]:
-            raise ValueError(f'{path} has no {name!r}, a list as in COCO, or an empty one')
+            raise InputError(f'{path} has no {name!r}, a list as in COCO, or an empty one')
     warnings = check_categories(path, content['categories'], use.classes)
     sizes = {}
     for image in content['images']:
         problem = _image_problem(image, sizes)
         if problem:
-            raise ValueError(f'{path}: image {_name(image)} {problem}')
+            raise InputError(f'{path}: image {_name(image)} {problem}')
         sizes[image['id']] = (image['width'], image['height'])
     warnings += _check_annotations(path, content, sizes, use)
     return [image['file_name'] for image in content['images']], warnings
@@ -77,7 +79,7 @@ def check_categories(path: str, categories: Sequence[dict], classes: Sequence[st
     """
     for category in categories:
         if not isinstance(category, dict) or not {'id', 'name'} <= category.keys():
-            raise ValueError(f"{path}: category {category!r} needs an 'id' and a 'name'")
+            raise InputError(f"{path}: category {category!r} needs an 'id' and a 'name'")
     names = [category['name'] for category in categories]
     for what, values in (
         ('categories with the id', [category['id'] for category in categories]),
@@ -85,17 +87,17 @@ def check_categories(path: str, categories: Sequence[dict], classes: Sequence[st
     ):
         twice = [value for value, count in Counter(values).items() if count > 1]
         if twice:
-            raise ValueError(f'{path} has two {what} {twice[0]!r}: merge them into one')
+            raise InputError(f'{path} has two {what} {twice[0]!r}: merge them into one')
     listed = ', '.join(map(repr, names))
     absent = [name for name in classes if name not in names]
     if absent:
-        raise ValueError(
+        raise InputError(
             f'{path} has no category {absent[0]!r}, which metainfo.classes names, but {listed}: '
             'names must be equal to the letter, or mmdet leaves them out and numbers the others anew'
         )
     found = tuple(name for name in names if name in classes)
     if found != tuple(classes):
-        raise ValueError(
+        raise InputError(
             f'{path} lists the categories in the order {", ".join(map(repr, found))}, metainfo.classes as '
             f'{", ".join(map(repr, classes))}: mmdet numbers them in the order of the file, so write '
             f'classes={found!r}'
@@ -108,9 +110,9 @@ def _read(path: str, backend_args: dict | None) -> dict:
     try:
         content = json.loads(fileio.get_text(path, backend_args=backend_args))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f'{path} is no JSON: {error}') from error
+        raise InputError(f'{path} is no JSON: {error}') from error
     if not isinstance(content, dict):
-        raise ValueError(
+        raise InputError(
             f"{path} holds a {type(content).__name__}, not COCO's 'images', 'annotations', 'categories'"
         )
     return content
@@ -158,16 +160,16 @@ def _check_annotations(path: str, content: dict, sizes: dict, use: CocoUse) -> l
                 outside += x + w > (1 + _MIN_OUTSIDE) * width or y + h > (1 + _MIN_OUTSIDE) * height
                 corners = corners and w > x and h > y
         if problem:
-            raise ValueError(f'{path}: annotation {_name(ann)} {problem}')
+            raise InputError(f'{path}: annotation {_name(ann)} {problem}')
         seen.add(ann['id'])
     if use.labelled and not learnt:
-        raise ValueError(
+        raise InputError(
             f'{path}: mmdet uses none of its {total} annotations of the classes, as each has a box '
             'outside of its image or below one pixel, an area of 0, or iscrowd 1: a bbox is '
             '[x, y, width, height], in pixels'
         )
     if outside > _MANY_OUTSIDE * total and corners:
-        raise ValueError(
+        raise InputError(
             f'{path}: {outside} of {total} boxes end outside of their image, as [x1, y1, x2, y2] would: '
             'write each bbox as [x, y, width, height]'
         )

@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from PIL import features
 from torch.utils.data import DataLoader
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import DATASETS
 
 from .decoding import UnreadableImageError
@@ -59,7 +60,7 @@ class UnlabelledImages(BaseDataset):
         lazy_init: As in ``BaseDataset``: search the folder when first needed.
 
     Raises:
-        TypeError: If ``data_root`` is no path.
+        ValueError: If ``data_root`` is no path.
         FileNotFoundError: If the folder, or ``ann_file``, does not exist, or there is no image in it.
         NotADirectoryError: If ``data_root`` is a file.
         ValueError: If a line of ``ann_file`` is no path of an image, or an argument is out of range.
@@ -78,16 +79,16 @@ class UnlabelledImages(BaseDataset):
         lazy_init: bool = False,
     ) -> None:
         if isinstance(extensions, str) or not all(ending.startswith('.') for ending in extensions):
-            raise ValueError(f"extensions must be a list of endings like '.jpg', got {extensions!r}")
+            raise InputError(f"extensions must be a list of endings like '.jpg', got {extensions!r}")
         if not isinstance(data_root, (str, os.PathLike)):
-            raise TypeError(
+            raise InputError(
                 f'data_root must be the path of one folder, got {data_root!r} (for several take '
                 "ConcatDataset; write digits in quotes, '2024')"
             )
         if repeats < 1:
-            raise ValueError(f'repeats must be at least 1, got {repeats}')
+            raise InputError(f'repeats must be at least 1, got {repeats}')
         if max_refetch < 0:
-            raise ValueError(f'max_refetch must not be negative, got {max_refetch}')
+            raise InputError(f'max_refetch must not be negative, got {max_refetch}')
         self.repeats = repeats
         self.asked_by_key: bool | None = None  # whether the last index was a SampleKey
         self.extensions = tuple(ending.lower() for ending in extensions)
@@ -115,7 +116,7 @@ class UnlabelledImages(BaseDataset):
         """The sample of a key, prepared by the pipeline.
 
         Raises:
-            RuntimeError: If the image and all its replacements are unreadable.
+            ValueError: If the image and all its replacements are unreadable.
         """
         self.asked_by_key = isinstance(key, SampleKey)
         if not self.asked_by_key:
@@ -129,7 +130,7 @@ class UnlabelledImages(BaseDataset):
                     return self.pipeline(data_info)
             except UnreadableImageError as error:
                 unreadable.append(f'{printable(data_info["img_path"])}: {error}')
-        raise RuntimeError(
+        raise InputError(
             f'{len(unreadable)} images in a row are unreadable; the whole data set may be. They are:\n  '
             + '\n  '.join(unreadable)
             if self.max_refetch
@@ -174,7 +175,7 @@ class UnlabelledImages(BaseDataset):
             if not name:
                 continue
             if not name.lower().endswith(self.extensions):
-                raise ValueError(
+                raise InputError(
                     f'line {number} of {self.ann_file!r} must be the path of an image and nothing '
                     f'else (no label), ending in one of {" ".join(self.extensions)}, got {name!r}'
                 )
@@ -205,7 +206,7 @@ def check_keys(loader: DataLoader) -> None:
     loader.dataset[index]
     if any(dataset.asked_by_key is False for dataset in datasets):
         culprit = type(loader.dataset if isinstance(index, SampleKey) else loader.sampler).__name__
-        raise ValueError(
+        raise InputError(
             f'train_dataloader: {culprit} hands on plain numbers, with which an image has the same crop and '
             "mask in every epoch: write sampler=dict(type='a2mim_mm.KeyedSampler', shuffle=True), also to "
             'count iterations, and wrap data sets by ConcatDataset and RepeatDataset only'

@@ -16,6 +16,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError, features
 
+from a2mim_mm.errors import InputError
+
 MAX_PIXELS = 178_956_970
 """Largest image, height * width, that is decoded: where Pillow, too, suspects a decompression bomb."""
 
@@ -41,7 +43,7 @@ ODDITIES = (
 )
 
 
-class UnreadableImageError(ValueError):
+class UnreadableImageError(InputError):
     """The image cannot be read, or not without the risk of a wrong picture; the message is the reason."""
 
 

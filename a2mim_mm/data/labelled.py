@@ -2,6 +2,7 @@
 
 import os
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import DATASETS
 
 from .dataset import UnlabelledImages
@@ -36,7 +37,7 @@ class LabelledImages(UnlabelledImages):
     def _class_of(self, path: str) -> str:
         name, _, rest = os.path.relpath(path, self.data_root).partition(os.sep)
         if not rest or name == os.pardir:
-            raise ValueError(
+            raise InputError(
                 f'{path} lies in no folder of a class: {self.data_root!r} must hold one folder for each class'
             )
         return name

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
+from a2mim_mm.errors import InputError
+
 SAMPLE = 64  # masks; decoding one of 512 x 512 takes milliseconds
 
 
@@ -37,7 +39,7 @@ def check_masks(
         seen |= values
     if stray:
         value, path = min(stray.items())
-        raise ValueError(
+        raise InputError(
             f'{path} has the value {value}, but {count} classes have the values 0 to {count - 1}'
             f'{_remedy(seen, set(stray), count, ignore)}'
         )
@@ -58,15 +60,15 @@ def _load(info: dict, load: Callable[[dict], dict]) -> np.ndarray:
     try:
         mask = load(dict(info, seg_fields=[]))['gt_seg_map']
     except (OSError, AssertionError, SyntaxError) as error:
-        raise ValueError(f'{path} cannot be loaded as a mask: {error}') from error
+        raise InputError(f'{path} cannot be loaded as a mask: {error}') from error
     if mask.ndim != 2:
-        raise ValueError(
+        raise InputError(
             f'{path} has {mask.shape[-1]} channels: a mask has one, whose value is the number of the class '
             "(Pillow's modes L and P; RGB and RGBA hold colours)"
         )
     highest = _highest_of_16_bits(path)
     if highest > 255:
-        raise ValueError(f'{path} has values up to {highest}, of which 8 bits are read: write 0 to 255')
+        raise InputError(f'{path} has values up to {highest}, of which 8 bits are read: write 0 to 255')
     return mask
 
 

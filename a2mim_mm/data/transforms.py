@@ -8,6 +8,7 @@ from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from torch.utils.data import get_worker_info
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.models.masking import mask_grid
 from a2mim_mm.registry import TRANSFORMS
 
@@ -32,7 +33,7 @@ class LoadImage(BaseTransform):
         self, strict: bool = True, bits: int | None = None, backend_args: dict | None = None
     ) -> None:
         if bits is not None and bits not in range(8, 17):
-            raise ValueError(f'bits must be in 8..16, got {bits!r}')
+            raise InputError(f'bits must be in 8..16, got {bits!r}')
         self.strict = strict
         self.bits = bits
         self.backend_args = backend_args
@@ -75,7 +76,7 @@ class MaskScores(BaseTransform):
 
     def __init__(self, patch_size: int) -> None:
         if patch_size < 1:
-            raise ValueError(f'patch_size must be a positive number of pixels, got {patch_size}')
+            raise InputError(f'patch_size must be a positive number of pixels, got {patch_size}')
         self.patch_size = patch_size
 
     def transform(self, results: dict) -> dict:

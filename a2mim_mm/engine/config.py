@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.quiet import import_data_sets
 from a2mim_mm.registry import MODELS
 
@@ -63,15 +64,15 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Config:
             or has a value of another type than the one it replaces.
     """
     if not Path(path).is_file():
-        raise ValueError(f'there is no config file {path}')
+        raise InputError(f'there is no config file {path}')
     try:
         cfg = Config.fromfile(path)
     except SyntaxError as error:
-        raise ValueError(f'config {path} is no valid Python: {error.msg}, line {error.lineno}') from error
+        raise InputError(f'config {path} is no valid Python: {error.msg}, line {error.lineno}') from error
     except (AssertionError, ImportError, KeyError, NameError, TypeError, ValueError, OSError) as error:
         if isinstance(error, ModuleNotFoundError) and NOT_INSTALLED.search(str(error)):
             raise
-        raise ValueError(
+        raise InputError(
             f'config {path} cannot be read: {type(error).__name__}: {error}{_base_advice(error)}'
         ) from error
     known = {*inspect.signature(Runner.__init__).parameters, *_CONFIG_KEYS}
@@ -81,21 +82,21 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Config:
         values[name] = _value(option, text, _value_at(cfg, name))
         section = name.partition('.')[0]
         if section in cfg and section not in known:
-            raise ValueError(
+            raise InputError(
                 f'--cfg-options: {section!r} is a variable that {path} used while it was read, to set it now '
                 'would change nothing: set it in a config file, or name where its value went, such as '
                 'train_dataloader.dataset.data_root'
             )
         if section not in known:
             near = difflib.get_close_matches(section, known, n=3)
-            raise ValueError(
+            raise InputError(
                 f'--cfg-options: the config has no {section!r}'
                 + (f'; did you mean {" or ".join(near)}?' if near else '')
             )
     try:
         cfg.merge_from_dict(values)
     except (KeyError, TypeError, IndexError) as error:
-        raise ValueError(f'--cfg-options cannot be merged into {path}: {error}') from error
+        raise InputError(f'--cfg-options cannot be merged into {path}: {error}') from error
     return cfg
 
 
@@ -117,7 +118,7 @@ def _value(option: str, text: str, old: object) -> object:
     try:
         (value,) = parser.parse_args([f'--option={option}']).option.values()
     except (ValueError, AssertionError) as error:
-        raise ValueError(f'--cfg-options takes NAME=VALUE, got {option!r} ({error})') from error
+        raise InputError(f'--cfg-options takes NAME=VALUE, got {option!r} ({error})') from error
     name = option.partition('=')[0]
     if isinstance(old, str) and value is not None and text[:1] not in '[({':
         return text  # a name stays a name: 2024 may be a folder, and so may a,b
@@ -129,7 +130,7 @@ def _value(option: str, text: str, old: object) -> object:
         dict: isinstance(value, (str, int, float)),
     }
     if wrong.get(kind, False):
-        raise ValueError(f'--cfg-options: {name} is {old!r} and cannot become {text!r}, of another type')
+        raise InputError(f'--cfg-options: {name} is {old!r} and cannot become {text!r}, of another type')
     return value
 
 
@@ -155,7 +156,7 @@ def require(cfg: Config, names: tuple[str, ...], task: str) -> None:
         import_data_sets(cfg.default_scope)
     absent = [name for name in names if cfg.get(name) is None]
     if absent:
-        raise ValueError(f'config {cfg.filename} cannot be {task}: it has no {", ".join(absent)}')
+        raise InputError(f'config {cfg.filename} cannot be {task}: it has no {", ".join(absent)}')
 
 
 def check_channels(cfg: Config) -> None:
@@ -169,7 +170,7 @@ def check_channels(cfg: Config) -> None:
     dataset = cfg.train_dataloader.get('dataset') or {}
     steps = [step.get('type') for step in dataset.get('pipeline') or () if isinstance(step, dict)]
     if channels != 3 and 'a2mim_mm.LoadImage' in steps:
-        raise ValueError(
+        raise InputError(
             f'model.backbone.in_channels is {channels}, but a2mim_mm.LoadImage gives 3 channels, of grey '
             'images too: leave in_channels out'
         )

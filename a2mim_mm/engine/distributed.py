@@ -10,6 +10,8 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size, init_dist
 from mmengine.utils.dl_utils import set_multi_processing
 
+from a2mim_mm.errors import InputError
+
 LAUNCHERS = ('none', 'pytorch', 'slurm')
 
 
@@ -29,14 +31,14 @@ def init_distributed(cfg: Config) -> str:
         ValueError: If the launcher is unknown, its environment is missing, or a rank has no GPU of its own.
     """
     if cfg.launcher not in LAUNCHERS:
-        raise ValueError(f'launcher must be one of {LAUNCHERS}, got {cfg.launcher!r}')
+        raise InputError(f'launcher must be one of {LAUNCHERS}, got {cfg.launcher!r}')
     if cfg.launcher == 'none':
         return f'1 process on {"a GPU" if torch.cuda.is_available() else "the CPU"}'
     if cfg.launcher == 'slurm':
         _export_slurm_env()
     absent = [name for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR') if name not in os.environ]
     if absent:
-        raise ValueError(
+        raise InputError(
             f'launcher {cfg.launcher!r} needs {", ".join(absent)} in the environment: start with '
             'tools/dist_train.sh or tools/slurm_train.sh'
         )
@@ -68,7 +70,7 @@ def leave_distributed() -> None:
 def _init_nccl(cfg: Config) -> None:
     local_rank, gpus = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
     if local_rank >= gpus:
-        raise ValueError(
+        raise InputError(
             f'rank {local_rank} of this machine has no GPU of its own: it has {gpus}, start as many ranks'
         )
     env_cfg = cfg.get('env_cfg') or {}
@@ -81,7 +83,7 @@ def _export_slurm_env() -> None:
     """Translate Slurm's variables to torch's, on machines without GPUs as well."""
     absent = [name for name in ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST') if name not in os.environ]
     if absent:
-        raise ValueError(f"launcher 'slurm' needs {', '.join(absent)} in the environment: start with srun")
+        raise InputError(f"launcher 'slurm' needs {', '.join(absent)} in the environment: start with srun")
     os.environ['RANK'] = os.environ['SLURM_PROCID']
     os.environ['WORLD_SIZE'] = os.environ['SLURM_NTASKS']
     os.environ['LOCAL_RANK'] = os.environ.get('SLURM_LOCALID', '0')

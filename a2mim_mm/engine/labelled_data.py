@@ -14,7 +14,7 @@ from PIL import Image
 from a2mim_mm.data.coco_file import CocoUse, check_coco_file
 from a2mim_mm.data.listing import absent_files, endings, endings_text
 from a2mim_mm.data.mask_sample import check_masks
-from a2mim_mm.errors import first_names
+from a2mim_mm.errors import InputError, first_names
 
 _CLASSIFIERS = ('bbox_head', 'mask_head', 'mask_iou_head', 'decode_head', 'auxiliary_head')
 _OF_OTHER_LABELS = ('STDCHead',)  # learns boundaries
@@ -49,7 +49,7 @@ def check_labelled_data(cfg: Config, splits: tuple[str, ...] = ('train', 'val'))
     broadcast_object_list(told)
     warnings, fault = told
     if fault is not None:
-        raise ValueError(fault)
+        raise InputError(fault)
     return warnings
 
 
@@ -72,7 +72,7 @@ def _check(cfg: Config, splits: tuple[str, ...]) -> list[str]:
                 _compare_to_heads(cfg.model, classes, loader)
                 first = first or (loader, classes)
             if first and classes != first[1]:
-                raise ValueError(
+                raise InputError(
                     f'{first[0]} has the classes {first_names(first[1])}, {loader} {first_names(classes)}: '
                     'write the same metainfo.classes, in the same order'
                 )
@@ -121,7 +121,7 @@ def _build_unread(leaf: dict, kind: type, loader: str):
     if isinstance(classes, str):
         classes = kind._load_metainfo(dict(classes=classes))['classes']  # it may name a file of them
         if isinstance(classes, str):
-            raise ValueError(
+            raise InputError(
                 f'{loader}: metainfo.classes is the string {classes!r}, which would be taken for one class a '
                 f'letter: write ({classes!r},), with a comma'
             )
@@ -130,10 +130,10 @@ def _build_unread(leaf: dict, kind: type, loader: str):
     except TypeError as error:
         if 'lazy_init' in str(error):
             return None
-        raise ValueError(f'{loader}.dataset: {error}') from error
+        raise InputError(f'{loader}.dataset: {error}') from error
     except (ValueError, AssertionError) as error:
         reason = str(error) or f'files that it needs are not in data_root={leaf.get("data_root")!r}'
-        raise ValueError(f'{loader}: {leaf["type"]} cannot be built: {reason}') from error
+        raise InputError(f'{loader}: {leaf["type"]} cannot be built: {reason}') from error
 
 
 def _loading_step(leaf: dict) -> dict | None:
@@ -148,7 +148,7 @@ def _compare_to_heads(model: dict, classes: tuple[str, ...], loader: str) -> Non
     for name, head in _heads(model, 'model'):
         number = _argument(MODELS, head, 'num_classes')
         if classes and isinstance(number, int) and number != len(classes):
-            raise ValueError(
+            raise InputError(
                 f'{loader} has {len(classes)} classes ({first_names(classes)}), {name}.num_classes {number}: '
                 f'write {name}.num_classes={len(classes)}, or name all classes in metainfo.classes'
             )
@@ -211,9 +211,9 @@ def _check_segmentation(cfg: Config, dataset, step: dict | None, loader: str) ->
     folder, suffix = dataset.data_prefix.get('img_path', ''), getattr(dataset, 'img_suffix', '')
     listed = endings(folder) if dataset.backend_args is None else Counter()
     if not infos and dataset.ann_file:
-        raise ValueError(f'{loader}: the list {dataset.ann_file} is empty')
+        raise InputError(f'{loader}: the list {dataset.ann_file} is empty')
     if not infos:
-        raise ValueError(
+        raise InputError(
             f'{loader}: no file in {folder} ends with {suffix!r}; there are {endings_text(listed) or 0}: '
             'set img_suffix, upper and lower case differ'
         )
@@ -229,7 +229,7 @@ def _check_segmentation(cfg: Config, dataset, step: dict | None, loader: str) ->
     if step is None:
         return warnings
     if infos[0].get('seg_map_path') is None:
-        raise ValueError(f'{loader}: data_prefix.seg_map_path, the folder of the masks, is not set')
+        raise InputError(f'{loader}: data_prefix.seg_map_path, the folder of the masks, is not set')
     masks = dataset.data_prefix.get('seg_map_path', '')
     _check_there([info['seg_map_path'] for info in infos], dataset, masks, 'masks (seg_map_suffix)')
     ignored = [_argument(MODELS, head, 'ignore_index') for _, head in _heads(cfg.model, 'model')]
@@ -250,7 +250,7 @@ def _check_there(paths: list[str], dataset, folder: str, what: str) -> None:
     """Refuse a data set, on this machine's disks, that lacks a file it lists."""
     absent = absent_files(paths) if dataset.backend_args is None else []
     if absent:
-        raise ValueError(
+        raise InputError(
             f'{len(absent)} of {len(paths)} {what} are not there, such as {absent[0]}; {folder} holds '
             f'{endings_text(endings(folder)) or "no file"}: mend data_root, data_prefix, names or endings'
         )

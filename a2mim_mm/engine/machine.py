@@ -14,6 +14,7 @@ from mmengine.dist import get_world_size
 from mmengine.optim import OptimWrapper
 from mmengine.runner.amp import autocast
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import OPTIM_WRAPPERS
 
 LR_BATCH = 256  # base learning rates are quoted per so many images (paper, Table A1)
@@ -64,11 +65,11 @@ def scale_lr(cfg: Config) -> str:
     rule = cfg.get('auto_scale_lr') or {}
     optimizer = cfg.optim_wrapper.get('optimizer') or {}
     if not isinstance(optimizer.get('lr', 0), (int, float)):
-        raise ValueError(f'optim_wrapper.optimizer.lr must be a number, got {optimizer["lr"]!r}')
+        raise InputError(f'optim_wrapper.optimizer.lr must be a number, got {optimizer["lr"]!r}')
     if not rule.get('enable', False):
         return f'lr as configured, for a batch of {batch} ({batch_text}): auto_scale_lr is off'
     if rule.get('base_batch_size') is None or 'lr' not in optimizer:
-        raise ValueError(
+        raise InputError(
             'auto_scale_lr.enable needs auto_scale_lr.base_batch_size and optim_wrapper.optimizer.lr'
         )
     base_lr = optimizer['lr'] * LR_BATCH / rule['base_batch_size']
@@ -103,15 +104,15 @@ def set_precision(cfg: Config, amp: bool | None = None) -> str:
     detector = cfg.get('default_scope') == 'mmdet'
     dtype = cfg.get('amp_dtype') or ('float16' if amp and detector else None)
     if dtype not in (None, 'bfloat16', 'float16'):
-        raise ValueError(f"amp_dtype must be 'bfloat16' or 'float16', got {dtype!r}")
+        raise InputError(f"amp_dtype must be 'bfloat16' or 'float16', got {dtype!r}")
     known = ('OptimWrapper', 'AmpOptimWrapper', 'a2mim_mm.AutocastOptimWrapper')
     if kind not in known:
         if amp is not None:
-            raise ValueError(f'--amp and --no-amp need an optim_wrapper.type of {known}, got {kind!r}')
+            raise InputError(f'--amp and --no-amp need an optim_wrapper.type of {known}, got {kind!r}')
         return f'precision as {kind} has it'
     gpu = torch.cuda.is_available()
     if detector and amp is not False and (dtype == 'bfloat16' or (amp and not gpu)):
-        raise ValueError(
+        raise InputError(
             "detectors train in float16 on a GPU, or in float32: mmcv's RoIAlign has no bfloat16"
         )
     if amp is None and dtype is None and (gpu or kind != 'AmpOptimWrapper'):

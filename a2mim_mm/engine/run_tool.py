@@ -4,20 +4,18 @@ import os
 import re
 import signal
 import sys
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 
-from .config import NOT_INSTALLED, PACKAGE
+from a2mim_mm.errors import UserError
+
+from .config import NOT_INSTALLED
 from .distributed import leave_distributed
 
-# The last frame and the message in the text of an error that PyTorch passes on from a worker.
-_IN_WORKER = re.compile(
-    r'^Caught \w+ in .*'
-    r'\n  File "(?P<file>[^"\n]+)", line (?P<number>\d+), in [^\n]*\n    (?P<line>[^\n]*)(?:\n[^\n]*[~^]+)?'
-    r'\n(?P<type>[\w.]+): (?P<message>.*)',
-    re.DOTALL,
+_FILE_ERRORS = (
+    *(FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError),
 )
+# How Python says that a class has no such argument, and mmengine's registries that they have no such class.
+_MISSPELT = re.compile(r'unexpected keyword argument|registry|must contain the key "type"|type must be a str')
 
 
 def run_tool(
@@ -43,46 +41,26 @@ def run_tool(
 
 
 def user_message(error: Exception) -> str | None:
-    """The message of an error that the user's input caused; None if it may be a bug.
+    """The message of an error that the user can mend; None if the error may be a bug.
 
-    These are the user's: what a check of this package, its tools or mmengine's
-    registry raises by itself (its last frame is a ``raise``); arguments that a
-    class does not have; files that cannot be opened; detection or segmentation
-    where they are not installed.
+    The user can mend a :class:`UserError`, a file that cannot be opened, a misspelt class or argument in a
+    config, and detection or segmentation where they are not installed.
     """
-    frame, error = _origin(error)
-    path = Path(frame.filename).resolve()
-    ours = path.is_relative_to(PACKAGE) or 'tools' in path.parts[-3:-1]  # which may lie elsewhere
-    checked = ours or path.parts[-3:-1] == ('mmengine', 'registry')
-    raised = (frame.line or '').lstrip().startswith('raise ')
-    misspelt = isinstance(error, TypeError) and 'unexpected keyword argument' in str(error)
-    unopened = isinstance(
-        error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
-    )
     if isinstance(error, ModuleNotFoundError) and NOT_INSTALLED.search(str(error)):
         return (
             f'{error}. Detection and segmentation need the whole stack: make install-test, or the lines of '
             'requirements/tests.txt (never beside the packages called mmdet and mmsegmentation)'
         )
-    if (checked and raised) or misspelt or unopened:
-        return str(error.args[0]) if isinstance(error, KeyError) else str(error)
-    return None
+    misspelt = isinstance(error, (KeyError, TypeError)) and _MISSPELT.search(str(error))
+    return _text(error) if misspelt or isinstance(error, (UserError, *_FILE_ERRORS)) else None
 
 
-def _origin(error: Exception) -> tuple[traceback.FrameSummary, Exception]:
-    """Where an error was raised, and the error as it was there.
-
-    PyTorch raises an error of a worker a second time, with the traceback of the first as its message.
-    """
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    told = _IN_WORKER.search(str(error.args[0])) if error.args else None
-    if told is None:
-        return frame, error
-    there = traceback.FrameSummary(told['file'], int(told['number']), '', line=told['line'])
-    try:
-        return there, type(error)(told['message'].strip())
-    except TypeError:  # an error that takes more than a message
-        return there, RuntimeError(told['message'].strip())
+def _text(error: Exception) -> str:
+    """The message, also of an error in a worker, which PyTorch raises again with the traceback as message."""
+    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    if not text.startswith('Caught '):
+        return text
+    return re.split(rf'\n[\w.]*{type(error).__name__}: ', text)[-1].strip()
 
 
 def _interrupted(error: BaseException | None) -> bool:

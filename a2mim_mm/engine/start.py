@@ -6,6 +6,8 @@ from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.runner import Runner
 
+from a2mim_mm.errors import InputError
+
 _POINTER = 'last_checkpoint'  # mmengine's note of what training saved last
 _LEFT_BY_TRAINING = (_POINTER, 'epoch_*.pth', 'iter_*.pth', 'best_*.pth', '*/vis_data/scalars.json')
 
@@ -31,7 +33,7 @@ def check_work_dir(cfg: Config, resume: str | None, overwrite: bool) -> None:
     if not found or resume is not None or cfg.get('resume', False):
         return
     if not overwrite:
-        raise ValueError(
+        raise InputError(
             f'there is a training in {folder} already ({found[0].relative_to(folder)}): give --resume to go '
             'on with it, --overwrite to start anew in its place, or another --work-dir'
         )
@@ -64,12 +66,12 @@ def set_start(cfg: Config, resume: str | None, pretrained: str | None = None) ->
     if path is None:
         note = f'nothing to resume from in {cfg.work_dir}, ' if resume else ''
         if pretrained and cfg.get('load_from'):
-            raise ValueError(f'{note}--pretrained and load_from={cfg.load_from} exclude each other')
+            raise InputError(f'{note}--pretrained and load_from={cfg.load_from} exclude each other')
         source = pretrained or cfg.get('load_from')
         _check_start(cfg, source, note)
         return note + (f'starting from the weights in {source}' if source else 'starting from scratch')
     if not path.is_file():
-        raise ValueError(f'cannot resume: there is no checkpoint at {path}')
+        raise InputError(f'cannot resume: there is no checkpoint at {path}')
     cfg.load_from = str(path)
     return f'resuming from {path}' + (f', not starting from {pretrained}' if pretrained else '')
 
@@ -78,14 +80,14 @@ def _check_start(cfg: Config, source: str | None, note: str) -> None:
     """Hold a training to its config's ``start``, all in which a recipe's twin from scratch differs."""
     start = cfg.get('start')
     if start not in (None, 'pretrained', 'scratch'):
-        raise ValueError(f"start must be 'pretrained' or 'scratch', got {start!r}")
+        raise InputError(f"start must be 'pretrained' or 'scratch', got {start!r}")
     if start == 'pretrained' and not source:
-        raise ValueError(
+        raise InputError(
             f'{note}config {cfg.filename} starts from a pre-trained backbone: give --pretrained CHECKPOINT. '
             '--cfg-options start=scratch trains by the same recipe from a random start'
         )
     if start == 'scratch' and source:
-        raise ValueError(
+        raise InputError(
             f"{note}config {cfg.filename} has start='scratch': leave out {source}, or take its twin"
         )
 
@@ -99,7 +101,7 @@ def _last_checkpoint(work_dir: Path) -> Path | None:
     # Noted as training saw it: the folder may be a copy, have moved, or the path be relative to another one.
     path = work_dir / noted.name if (work_dir / noted.name).is_file() else noted
     if not noted.name or not path.is_file():
-        raise ValueError(
+        raise InputError(
             f'cannot resume: {note} names {str(noted)!r}, which does not exist. Name a checkpoint '
             f'(--resume PATH), or remove {note} to start from scratch'
         )
@@ -114,7 +116,7 @@ def check_epoch(runner: Runner) -> None:
     """
     loader = runner.train_loop.dataloader
     if not len(loader):
-        raise ValueError(
+        raise InputError(
             f'the {len(loader.sampler)} images of a rank do not fill one batch of {loader.batch_size}, and '
             'train_dataloader.drop_last drops what is left over: set a smaller train_dataloader.batch_size '
             'or more train_dataloader.dataset.repeats'

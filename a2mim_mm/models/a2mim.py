@@ -8,6 +8,7 @@ from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import MODELS
 
 from .fill import Fill
@@ -130,7 +131,7 @@ class A2MIM(BaseSelfSupervisor):
         feat_bchw = self._last_map(feats, mask_bhw)
         pred_b3hw = self.neck(feat_bchw)
         if pred_b3hw.shape != img_b3hw.shape:
-            raise ValueError(
+            raise InputError(
                 f'the neck predicts {tuple(pred_b3hw.shape)} from features {tuple(feat_bchw.shape)}, but the '
                 f'images are {tuple(img_b3hw.shape)}: encoder_stride must be the stride of the backbone, and '
                 'divide the input'
@@ -143,11 +144,11 @@ class A2MIM(BaseSelfSupervisor):
         if isinstance(feats, (tuple, list)) and feats:
             feat = feats[-1]
         if not isinstance(feat, Tensor):
-            raise TypeError(
+            raise InputError(
                 f'{name} returns a {type(feats).__name__}: A2MIM needs one tensor, or a tuple of them'
             )
         if feat.ndim not in (3, 4):
-            raise ValueError(
+            raise InputError(
                 f'the last output of {name} is {tuple(feat.shape)}, pooled and no feature map (B, C, h, w): '
                 "write gap_before_final_norm=False for mmpretrain's ConvNeXt, out_type='featmap' for its "
                 'VisionTransformer, and leave out pooling and classifier of others'
@@ -157,7 +158,7 @@ class A2MIM(BaseSelfSupervisor):
             return feat
         if channels not in feat.shape[1:]:
             width = feat.shape[1] if feat.ndim == 4 else feat.shape[2]
-            raise ValueError(
+            raise InputError(
                 f'neck.in_channels is {channels}, but the last output of {name} is {tuple(feat.shape)}: '
                 f'write neck.in_channels={width}'
             )
@@ -166,13 +167,13 @@ class A2MIM(BaseSelfSupervisor):
     def _scores(self, img_b3hw: Tensor, data_samples: list[DataSample]) -> Tensor:
         """The scores (B, h, w) that the samples carry, on the device of the images."""
         if not all('mask_scores' in sample for sample in data_samples or [{}]):
-            raise ValueError(
+            raise InputError(
                 "data samples carry no mask_scores: add dict(type='a2mim_mm.MaskScores') to the pipeline"
             )
         scores_bhw = np.stack([sample.mask_scores for sample in data_samples])
         grid = mask_grid(tuple(img_b3hw.shape[2:]), self.mask.patch_size)
         if scores_bhw.shape[1:] != grid:
-            raise ValueError(
+            raise InputError(
                 f'mask_scores are on a grid of {scores_bhw.shape[1:]}, the model with patch_size='
                 f'{self.mask.patch_size} needs {grid}: give MaskScores and mask the same patch_size'
             )

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from a2mim_mm.errors import InputError
+
 MODES = ('mean', 'zero', 'token', 'none')
 
 
@@ -23,7 +25,7 @@ class Fill(nn.Module):
     def __init__(self, mode: str = 'mean') -> None:
         super().__init__()
         if mode not in MODES:
-            raise ValueError(f'fill must be one of {", ".join(MODES)}, got {mode!r}')
+            raise InputError(f'fill must be one of {", ".join(MODES)}, got {mode!r}')
         self.mode = mode
         if mode == 'token':
             self.pixel_token = nn.Parameter(torch.zeros(3))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import MODELS
 
 from .pixel_loss import focal_l1
@@ -79,7 +80,7 @@ def focal_frequency_loss(
         ValueError: If ``normalize`` is another word.
     """
     if normalize not in NORMALIZE:
-        raise ValueError(f'normalize must be one of {", ".join(NORMALIZE)}, got {normalize!r}')
+        raise InputError(f'normalize must be one of {", ".join(NORMALIZE)}, got {normalize!r}')
     # Half precision has no FFT on CPUs, and on CUDA only for powers of two: 224 would fail.
     with torch.autocast(pred.device.type, enabled=False):
         difference = _float32_at_least(pred) - _float32_at_least(target)
@@ -144,16 +145,16 @@ class FocalFrequencyLoss(nn.Module):
     ) -> None:
         super().__init__()
         if alpha <= 0:
-            raise ValueError(f'alpha must be positive, got {alpha} (reweight=False removes the weight)')
+            raise InputError(f'alpha must be positive, got {alpha} (reweight=False removes the weight)')
         if normalize not in NORMALIZE:
-            raise ValueError(f'normalize must be one of {", ".join(NORMALIZE)}, got {normalize!r}')
+            raise InputError(f'normalize must be one of {", ".join(NORMALIZE)}, got {normalize!r}')
         if focal_beta is not None and (focal_beta <= 0 or squared):
-            raise ValueError(
+            raise InputError(
                 f'focal_beta must be positive, without squared=True, got {focal_beta} and squared={squared}'
             )
         for name, value in (('leak', leak), ('target_share', target_share)):
             if not 0 <= value <= 1:
-                raise ValueError(f'{name} must lie in [0, 1], got {value}')
+                raise InputError(f'{name} must lie in [0, 1], got {value}')
         self.composite = dict(leak=leak, target_share=target_share)
         self.spectrum = dict(
             alpha=alpha,

@@ -3,6 +3,7 @@
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import MODELS
 
 
@@ -29,7 +30,7 @@ class A2MIMHead(BaseModule):
     ) -> None:
         super().__init__()
         if not lambda_freq >= 0:  # nor NaN
-            raise ValueError(f'lambda_freq must be at least 0, got {lambda_freq}')
+            raise InputError(f'lambda_freq must be at least 0, got {lambda_freq}')
         self.lambda_freq = lambda_freq
         self.loss_spa = MODELS.build(
             loss_spa or dict(type='mmpretrain.PixelReconstructionLoss', criterion='L1', channel=3)

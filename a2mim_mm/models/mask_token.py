@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import MODELS
 
 from .masking import resize_mask
@@ -59,13 +60,13 @@ class MaskToken(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(channels, int) or channels < 1:
-            raise ValueError(f'channels must be a positive whole number, got {channels!r}')
+            raise InputError(f'channels must be a positive whole number, got {channels!r}')
         if mode not in MODES:
-            raise ValueError(f'mode must be one of {", ".join(MODES)}, got {mode!r}')
+            raise InputError(f'mode must be one of {", ".join(MODES)}, got {mode!r}')
         if layout is not None and not LAYOUT.fullmatch(layout):
-            raise ValueError(f"layout must be 'bchw', 'bhwc', 'blc' or 'blc+N', got {layout!r}")
+            raise InputError(f"layout must be 'bchw', 'bhwc', 'blc' or 'blc+N', got {layout!r}")
         if gate_init is not None and mode == 'replace':
-            raise ValueError("gate_init needs mode='add': replaced features have nothing left to multiply")
+            raise InputError("gate_init needs mode='add': replaced features have nothing left to multiply")
         self.site = site
         self.mode = mode
         self.layout = layout
@@ -130,7 +131,7 @@ class MaskToken(nn.Module):
         self._placed = True
         first = output[0] if isinstance(output, tuple) and output else output
         if not isinstance(first, Tensor):
-            raise ValueError(
+            raise InputError(
                 f'the output of the token site {self.site!r} is a {type(first).__name__}, no tensor: choose '
                 'a sub-module inside it, or after it, that returns one feature'
             )
@@ -141,7 +142,7 @@ class MaskToken(nn.Module):
 
     def _end(self, backbone: nn.Module, args: tuple, output) -> None:
         if self._mask_bhw is not None and not self._placed:
-            raise RuntimeError(
+            raise InputError(
                 f'the backbone never ran the token site {self.site!r} in its forward: choose one it runs'
             )
 
@@ -159,7 +160,7 @@ class MaskToken(nn.Module):
             ValueError: If the shape fits no layout, or several.
         """
         if len(feat) != len(mask_bhw):
-            raise ValueError(
+            raise InputError(
                 f'feature of shape {tuple(feat.shape)} at {self.site!r} has another batch than the mask '
                 f'{tuple(mask_bhw.shape)}: choose a site whose output has one row an image'
             )
@@ -171,7 +172,7 @@ class MaskToken(nn.Module):
         num_extra = int(layout.removeprefix('blc').lstrip('+') or 0)
         size = token_grid(feat.shape[1] - num_extra, mask_bhw.shape[1:])
         if size is None:
-            raise ValueError(
+            raise InputError(
                 f'the {feat.shape[1]} tokens of {tuple(feat.shape)} at {self.site!r}, less {num_extra}, '
                 f'form no grid of the shape of the mask grid {tuple(mask_bhw.shape[1:])}'
             )
@@ -183,7 +184,7 @@ class MaskToken(nn.Module):
         """D(M), (B, *size). A cell of the feature must not stand for several mask patches."""
         grid = tuple(mask_bhw.shape[1:])
         if grid[0] > size[0] or grid[1] > size[1]:
-            raise ValueError(
+            raise InputError(
                 f'the mask grid of {grid[0]} x {grid[1]} is finer than the {size[0]} x {size[1]} feature at '
                 f'{self.site!r}, where a cell would follow one of several mask patches: choose a larger '
                 'patch_size (of mask and MaskScores), or a site of a smaller stride'
@@ -212,7 +213,7 @@ def _find_site(backbone: nn.Module, name: str) -> nn.Module:
     near = difflib.get_close_matches(name, modules, n=5, cutoff=0.4) or [
         n for n, _ in backbone.named_children()
     ]
-    raise ValueError(
+    raise InputError(
         f'token site {name!r} is no sub-module of {type(backbone).__name__}; '
         f'the nearest names are {", ".join(near)}'
     )

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import MODELS
 
 
@@ -30,10 +31,10 @@ def mask_grid(input_hw: tuple[int, int], patch_size: int) -> tuple[int, int]:
         ValueError: If the patch does not divide both sides.
     """
     if patch_size < 1:
-        raise ValueError(f'patch_size must be a positive number of pixels, got {patch_size}')
+        raise InputError(f'patch_size must be a positive number of pixels, got {patch_size}')
     height, width = input_hw
     if not height or not width or height % patch_size or width % patch_size:
-        raise ValueError(
+        raise InputError(
             f'patch_size={patch_size} does not divide the input of {height} x {width} pixels: '
             f'choose an input whose sides are multiples of {patch_size}, or another patch_size'
         )
@@ -56,7 +57,7 @@ def hidden_count(ratio: float, num_patches: int) -> int:
         ValueError: If ``ratio`` is outside (0, 1).
     """
     if not 0 < ratio < 1:
-        raise ValueError(f'ratio must lie strictly between 0 and 1, got {ratio}')
+        raise InputError(f'ratio must lie strictly between 0 and 1, got {ratio}')
     return math.ceil(ratio * num_patches - 1e-9)
 
 
@@ -81,7 +82,7 @@ class PatchMask(nn.Module):
     def __init__(self, patch_size: int = 32, ratio: float = 0.6) -> None:
         super().__init__()
         if patch_size < 1:
-            raise ValueError(f'patch_size must be a positive number of pixels, got {patch_size}')
+            raise InputError(f'patch_size must be a positive number of pixels, got {patch_size}')
         hidden_count(ratio, 1)
         self.patch_size = patch_size
         self.ratio = ratio

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import MODELS
 
 
@@ -31,7 +32,7 @@ class FocalL1Loss(nn.Module):
     def __init__(self, beta: float = 0.2) -> None:
         super().__init__()
         if beta <= 0:
-            raise ValueError(f'beta must be positive, got {beta}')
+            raise InputError(f'beta must be positive, got {beta}')
         self.beta = beta
 
     def forward(self, pred: Tensor, target: Tensor, mask_b1hw: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from a2mim_mm.errors import InputError
+
 from .a2mim import A2MIM
 from .masking import mask_grid, random_scores, resize_mask
 
@@ -36,14 +38,14 @@ def reconstruct(
             another grid.
     """
     if not images.is_floating_point() or images.min() < 0 or images.max() > 1:
-        raise ValueError(
+        raise InputError(
             f'images must be float RGB in 0..1, got {images.dtype} in {images.min()}..{images.max()}'
         )
     grid = mask_grid(tuple(images.shape[2:]), model.mask.patch_size)
     if mask is None:
         mask = model.mask(random_scores(len(images), grid, generator))
     if mask.shape != (len(images), *grid):
-        raise ValueError(f'mask must be of shape {(len(images), *grid)}, got {tuple(mask.shape)}')
+        raise InputError(f'mask must be of shape {(len(images), *grid)}, got {tuple(mask.shape)}')
     mask_bhw = mask.to(images.device)
     mask_b1hw = resize_mask(mask_bhw, images.shape[2:])[:, None]
     mean, std = mean_std(model.data_preprocessor)

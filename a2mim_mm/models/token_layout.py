@@ -9,6 +9,8 @@ from math import gcd
 
 from torch import Tensor
 
+from a2mim_mm.errors import InputError
+
 LAYOUT = re.compile(r'bchw|bhwc|blc(\+\d+)?')
 MAX_EXTRA_TOKENS = 8  # cls, distillation and register tokens in front of the patch tokens
 
@@ -28,7 +30,7 @@ def find_layout(shape: tuple[int, ...], channels: int, mask_bhw: Tensor) -> str:
     widths = {shape[-1], shape[1]} if len(shape) == 4 else {shape[-1]}
     if channels not in widths:
         problem += f': it is {" or ".join(map(str, sorted(widths)))} channels wide'
-    raise ValueError(
+    raise InputError(
         f'feature {shape} with channels={channels} on mask grid {tuple(mask_bhw.shape[1:])} {problem} '
         '(known: (B, C, h, w), (B, h, w, C), (B, n_extra + h * w, C))'
     )

@@ -6,6 +6,7 @@ from functools import partial
 from mmpretrain.engine.optimizers import LearningRateDecayOptimWrapperConstructor
 from torch import nn
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
@@ -35,7 +36,7 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
         if get_layer_depth is None:
             backbone = getattr(module, 'backbone', None)
             if not hasattr(backbone, 'get_layer_depth'):
-                raise ValueError(
+                raise InputError(
                     f'layer-wise decay needs a backbone with get_layer_depth, such as a2mim_mm.A2MIMViT; the '
                     f'{type(module).__name__} has {type(backbone).__name__}'
                 )

@@ -7,6 +7,7 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import MODELS
 
 STRIDES = (4, 8, 16, 32)
@@ -38,7 +39,7 @@ class ViTPyramid(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if patch_size not in STRIDES:
-            raise ValueError(f'patch_size is {patch_size!r}; allowed: {STRIDES}')
+            raise InputError(f'patch_size is {patch_size!r}; allowed: {STRIDES}')
         norm_cfg = norm_cfg or dict(type='GN', num_groups=32)
         self.levels = nn.ModuleList(
             _enlarge(channels, patch_size // stride, norm_cfg)
@@ -60,7 +61,7 @@ class ViTPyramid(BaseModule):
             ValueError: If there are not four features.
         """
         if len(feats) != len(STRIDES):
-            raise ValueError(f'{len(feats)} features; allowed: {len(STRIDES)} (out_indices of the backbone)')
+            raise InputError(f'{len(feats)} features; allowed: {len(STRIDES)} (out_indices of the backbone)')
         return tuple(level(feat) for level, feat in zip(self.levels, feats, strict=True))
 
 

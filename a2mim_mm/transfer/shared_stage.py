@@ -5,6 +5,7 @@ from mmengine.model import BaseModule
 from mmpretrain.models.backbones.resnet import ResLayer, ResNet, get_expansion
 from torch import Tensor
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import MODELS
 
 
@@ -40,7 +41,7 @@ class ResLayerExtraNorm(BaseModule):
             ]
         )
         if depth not in ResNet.arch_settings:
-            raise ValueError(f'depth is {depth!r}; allowed: {sorted(ResNet.arch_settings)}')
+            raise InputError(f'depth is {depth!r}; allowed: {sorted(ResNet.arch_settings)}')
         norm_cfg = norm_cfg or dict(type='BN')
         block, (*_, num_blocks) = ResNet.arch_settings[depth]
         expansion = get_expansion(block)

@@ -11,6 +11,7 @@ from PIL import Image, features
 
 from a2mim_mm.data import SampleKey, UnlabelledImages, UnreadableImageError
 from a2mim_mm.data import dataset as dataset_module
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import DATASETS
 
 LOAD = [dict(type='a2mim_mm.LoadImage')]
@@ -94,14 +95,14 @@ def test_names_need_not_be_utf_8(tmp_path):
     for dataset in (UnlabelledImages(tmp_path, LOAD), UnlabelledImages(tmp_path, LOAD, ann_file='list.txt')):
         assert dataset[0]['img'].ndim == 3
     (tmp_path / name).write_bytes(b'')
-    with pytest.raises(RuntimeError) as error:
+    with pytest.raises(InputError) as error:
         UnlabelledImages(tmp_path, LOAD, max_refetch=0)[0]
     assert r'photo_\xff.jpg: the file is empty' in str(error.value).encode('utf-8').decode()
 
 
 @pytest.mark.parametrize('data_root', [2024, ['a', 'b'], None])
 def test_data_root_that_is_no_path_is_refused(data_root):
-    with pytest.raises(TypeError, match='data_root must be the path of one folder, got'):
+    with pytest.raises(InputError, match='data_root must be the path of one folder, got'):
         UnlabelledImages(data_root)
 
 
@@ -308,13 +309,13 @@ def test_replacements_follow_from_the_key(damaged):
 def test_when_nothing_is_readable_the_error_names_the_files(tmp_path):
     for path in write_photos(tmp_path, 3):
         path.write_bytes(b'lost')
-    with pytest.raises(RuntimeError) as error:
+    with pytest.raises(InputError) as error:
         UnlabelledImages(tmp_path, LOAD, max_refetch=2)[0]
     message = str(error.value)
     assert (
         message.startswith('3 images in a row are unreadable') and message.count('no known image format') == 3
     )
-    with pytest.raises(RuntimeError, match='not to be replaced'):
+    with pytest.raises(InputError, match='not to be replaced'):
         UnlabelledImages(tmp_path, LOAD, max_refetch=0)[0]
 
 

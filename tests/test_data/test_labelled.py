@@ -9,6 +9,7 @@ from helpers.pictures import write_photos
 from torchvision.datasets import ImageFolder
 
 from a2mim_mm.data import LabelledImages, SampleKey
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import DATASETS
 
 LOAD = [dict(type='a2mim_mm.LoadImage')]
@@ -200,7 +201,7 @@ def test_an_unreadable_image_of_a_test_is_an_error(tmp_path):
     (tmp_path / 'a' / '0001.jpg').write_bytes(b'')
     dataset = LabelledImages(tmp_path, LOAD, max_refetch=0)
     assert dataset[0]['unreadable'] == []
-    with pytest.raises(RuntimeError, match=r'not to be replaced \(max_refetch=0\): .*0001\.jpg: '):
+    with pytest.raises(InputError, match=r'not to be replaced \(max_refetch=0\): .*0001\.jpg: '):
         dataset[1]
 
 

@@ -303,20 +303,6 @@ def test_bugs_keep_their_traceback(run, tmp_path):
     assert user_message(error.value) is None
 
 
-@pytest.mark.parametrize(
-    'folder, said', [('tools', 'mend it'), ('tools/analysis', 'mend it'), ('other', None)]
-)
-def test_what_a_tool_checks_is_said_wherever_the_tools_lie(folder, said, tmp_path):
-    path = tmp_path / folder / 'tool.py'
-    path.parent.mkdir(parents=True)
-    path.write_text("def check():\n    raise ValueError('mend it')\n")
-    scope = {}
-    exec(compile(path.read_text(), str(path), 'exec'), scope)
-    with pytest.raises(ValueError) as error:
-        scope['check']()
-    assert user_message(error.value) == said
-
-
 def test_amp_and_options_of_other_launchers(run, tmp_path, monkeypatch):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)

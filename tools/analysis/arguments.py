@@ -52,6 +52,8 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.N
     if swapped:
         parser.error(f'{swapped[0]} is a checkpoint: a pair is the config first, then its checkpoint')
     names = args.names or default_names(configs, checkpoints)
+    if names is None:
+        parser.error('a network is named twice: say by --names which are runs of one kind')
     if len(names) != len(configs):
         parser.error(f'--names: {len(names)} names for {len(configs)} networks')
     for option in ('batch_size', 'count'):
@@ -64,12 +66,8 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.N
     return args
 
 
-def default_names(configs: list[str], checkpoints: list[str]) -> list[str]:
-    """The last parts of the paths of checkpoints, as many as tell them apart: networks of one name are runs.
-
-    Raises:
-        ValueError: If a network is there twice.
-    """
+def default_names(configs: list[str], checkpoints: list[str]) -> list[str] | None:
+    """The last parts of the paths of checkpoints, as many as tell them apart; None if one is there twice."""
     paths = [
         Path(config.replace(':', '/'), 'random') if checkpoint == 'random' else Path(checkpoint)
         for config, checkpoint in zip(configs, checkpoints, strict=True)
@@ -78,4 +76,4 @@ def default_names(configs: list[str], checkpoints: list[str]) -> list[str]:
         names = ['/'.join(path.with_suffix('').parts[-length:]) for path in paths]
         if len({*names}) == len(names):
             return names
-    raise ValueError('a network is named twice: say by --names which are runs of one kind')
+    return None

@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from a2mim_mm.checkpoints.load import unwrap
-from a2mim_mm.errors import first_names
+from a2mim_mm.errors import InputError, first_names
 from a2mim_mm.registry import HOOKS
 
 
@@ -55,12 +55,12 @@ def compare_classes(classes: Sequence[str], others: Sequence[str], owner: str, o
     """
     differing = sorted(set(classes) ^ set(others))
     if differing:
-        raise ValueError(
+        raise InputError(
             f'{owner} has {len(classes)} classes and {other} {len(others)}; only one of them has '
             f'{first_names(differing)} (a folder without images is no class)'
         )
     if tuple(classes) != tuple(others):
-        raise ValueError(f'{owner} and {other} number the same classes differently')
+        raise InputError(f'{owner} and {other} number the same classes differently')
 
 
 def _classes(loader: DataLoader) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ def _compare_to_head(runner: Runner, classes: Sequence[str], loader: str) -> Non
     }
     for owner, number in numbers.items():
         if number not in (None, len(classes)):
-            raise ValueError(
+            raise InputError(
                 f'{loader} has {len(classes)} classes ({first_names(classes)}), {owner} {number}: set '
                 'model.head.num_classes and data_preprocessor.num_classes, or mend the folders (an empty one '
                 'is no class)'

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from a2mim_mm.checkpoints.load import unwrap
-from a2mim_mm.errors import first_names
+from a2mim_mm.errors import UserError, first_names
 from a2mim_mm.registry import HOOKS
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(UserError):
     """A loss, gradient or weight became NaN or infinite."""
 
 

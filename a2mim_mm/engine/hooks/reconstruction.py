@@ -12,6 +12,7 @@ from torch import Tensor
 from a2mim_mm.checkpoints.load import unwrap
 from a2mim_mm.data.reading import list_images, read_image, spread
 from a2mim_mm.drawing import draw_grid, write_png
+from a2mim_mm.errors import InputError
 from a2mim_mm.models.reconstruct import reconstruct
 from a2mim_mm.registry import HOOKS
 
@@ -47,9 +48,9 @@ class ReconstructionHook(Hook):
         out_dir: str | None = None,
     ) -> None:
         if count < 1:
-            raise ValueError(f'count must be at least 1, got {count}')
+            raise InputError(f'count must be at least 1, got {count}')
         if interval < 1:
-            raise ValueError(f'interval must be at least 1, got {interval}')
+            raise InputError(f'interval must be at least 1, got {interval}')
         self.paths = None if images is None else spread(list_images(images), count)
         self.count = count
         self.interval = interval
@@ -67,7 +68,7 @@ class ReconstructionHook(Hook):
         """
         model = unwrap(runner.model)
         if not hasattr(model, 'predict_pixels'):
-            raise ValueError(f'ReconstructionHook needs an A2MIM, not a {type(model).__name__}')
+            raise InputError(f'ReconstructionHook needs an A2MIM, not a {type(model).__name__}')
         dataset = runner.train_dataloader.dataset
         # A data set that repeats its images has them in order several times over.
         indices = range(len(dataset) // getattr(dataset, 'repeats', 1))

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 
+from a2mim_mm.errors import InputError
 from a2mim_mm.registry import HOOKS
 
 SPEED = 'train/images_per_s'
@@ -36,7 +37,7 @@ class ThroughputHook(Hook):
 
     def __init__(self, window: int = 50) -> None:
         if window < 1:
-            raise ValueError(f'window must be at least 1, got {window}')
+            raise InputError(f'window must be at least 1, got {window}')
         self._steps: deque[tuple[int, float, float]] = deque(
             maxlen=window
         )  # images, seconds waited, seconds in all

@@ -4,10 +4,11 @@ from mmengine.dist import all_gather_object, barrier, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from a2mim_mm.errors import InputError, UserError
 from a2mim_mm.registry import HOOKS
 
 
-class TooManyUnreadableImagesError(RuntimeError):
+class TooManyUnreadableImagesError(UserError):
     """More of the data is unreadable than the set share."""
 
 
@@ -30,11 +31,11 @@ class UnreadableImagesHook(Hook):
 
     def __init__(self, max_share: float = 0.001, min_count: int = 10, interval: int = 50) -> None:
         if not 0 <= max_share <= 1:
-            raise ValueError(f'max_share must be in 0..1, got {max_share}')
+            raise InputError(f'max_share must be in 0..1, got {max_share}')
         if min_count < 0:
-            raise ValueError(f'min_count must not be negative, got {min_count}')
+            raise InputError(f'min_count must not be negative, got {min_count}')
         if interval < 1:
-            raise ValueError(f'interval must be at least 1, got {interval}')
+            raise InputError(f'interval must be at least 1, got {interval}')
         self.max_share = max_share
         self.min_count = min_count
         self.interval = interval
