@@ -20,21 +20,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.registry import DefaultScope
 from PIL import Image
 from torch import Tensor, nn
 
-from a2mim_mm.checkpoints.backbone import BACKBONE, find_pretrained
+from a2mim_mm.checkpoints.backbone import BACKBONE, fill_backbone
 from a2mim_mm.checkpoints.errors import CheckpointError
-from a2mim_mm.checkpoints.load import load_strictly
+from a2mim_mm.checkpoints.load import load_network
 from a2mim_mm.checkpoints.read import load_checkpoint_file
-from a2mim_mm.checkpoints.saved_config import build_network, read_saved_config, saved_input_size
+from a2mim_mm.checkpoints.saved_config import check_network, read_saved_config, saved_input_size
 from a2mim_mm.data.reading import fit_image, list_images, read_image
 from a2mim_mm.errors import InputError
 from a2mim_mm.models import A2MIM
 from a2mim_mm.models.reconstruct import evaluating
 from a2mim_mm.models.reconstruct import reconstruct as reconstruct_batch
-from a2mim_mm.registry import MODELS
 
 Images = Tensor | np.ndarray | Image.Image | str | Path | Iterable[np.ndarray | Image.Image | str | Path]
 
@@ -63,14 +61,12 @@ def load_backbone(path: str | Path, backbone: dict | None = None) -> nn.Module:
     checkpoint, saved = load_checkpoint_file(path), {}
     if backbone is None:
         saved = read_saved_config(checkpoint, str(path))
-        if not isinstance(saved['model'].get(BACKBONE), dict):
+        backbone = saved['model'].get(BACKBONE)
+        if not isinstance(backbone, dict):
             raise CheckpointError(f'the model in {path} has no backbone')
-        network = build_network(saved['model'][BACKBONE], str(path))
-    else:
-        with DefaultScope.overwrite_default_scope('mmpretrain'):
-            network = MODELS.build(backbone)
-    find_pretrained(checkpoint, path).load_into(nn.ModuleDict({BACKBONE: network}))
-    return _ready(network, saved, path)
+        check_network(backbone, str(path))
+    network = load_network(backbone, checkpoint, str(path), fill=fill_backbone)
+    return _with_images(network, saved, path)
 
 
 def load_model(path: str | Path) -> A2MIM:
@@ -85,9 +81,9 @@ def load_model(path: str | Path) -> A2MIM:
         raise CheckpointError(
             f'{path} holds a {saved["model"].get("type")}: only an A2MIM pre-training reconstructs images'
         )
-    model = build_network({'data_preprocessor': saved.get('data_preprocessor'), **saved['model']}, str(path))
-    load_strictly(model, checkpoint.get('state_dict', checkpoint), str(path))
-    _ready(model, saved, path)
+    cfg = {'data_preprocessor': saved.get('data_preprocessor'), **saved['model']}
+    check_network(cfg, str(path))
+    model = _with_images(load_network(cfg, checkpoint, str(path)), saved, path)
     model.backbone.pretrained_cfg = model.pretrained_cfg
     return model
 
@@ -180,8 +176,8 @@ def reconstruct(model: A2MIM, images: Images, seed: int = 0) -> dict[str, Tensor
     return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
 
-def _ready(model: nn.Module, saved: dict, path: str | Path) -> nn.Module:
-    """The model in evaluation mode, with what its training says of images."""
+def _with_images(model: nn.Module, saved: dict, path: str | Path) -> nn.Module:
+    """The model, with what its training says of images."""
     model.pretrained_cfg = dict(_DEFAULT_CFG)
     preprocessor = saved.get('data_preprocessor') or saved.get('model', {}).get('data_preprocessor')
     if preprocessor:
@@ -189,7 +185,6 @@ def _ready(model: nn.Module, saved: dict, path: str | Path) -> nn.Module:
     size_hw = saved_input_size(saved)
     if size_hw:
         model.pretrained_cfg['input_size'] = (3, *size_hw)
-    model.eval()
     return model
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from a2mim_mm.errors import InputError
+from a2mim_mm.files import write_whole
 
 PADDING = 2  # pixels between pictures
 TITLE_HEIGHT = 22  # pixels a line of text takes
@@ -67,13 +68,11 @@ def _write(draw: ImageDraw.ImageDraw, text: str, x: int, y: int, width: int) -> 
 
 
 def write_png(path: Path, image_rgb: np.ndarray) -> None:
-    """Write a picture so that a reader never sees half of it.
+    """Write a picture whole.
 
     Args:
         path: Where to; folders are created.
         image_rgb: uint8 (height, width, 3).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f'.{path.name}.part')
-    draft.write_bytes(cv2.imencode('.png', image_rgb[..., ::-1])[1].tobytes())
-    draft.replace(path)
+    with write_whole(path) as draft:
+        draft.write_bytes(cv2.imencode('.png', image_rgb[..., ::-1])[1].tobytes())

@@ -51,7 +51,8 @@ from torch.utils.data import DataLoader
 
 from a2mim_mm.analysis import check_neighbours, knn_scores
 from a2mim_mm.checkpoints import install_safe_loader, load_pretrained
-from a2mim_mm.engine.config import build_model, load_config, require
+from a2mim_mm.checkpoints.load import build_network
+from a2mim_mm.engine.config import load_config, model_config, require
 from a2mim_mm.engine.hooks.classes import compare_classes
 from a2mim_mm.engine.run_tool import run_tool
 from a2mim_mm.errors import InputError
@@ -65,7 +66,7 @@ def load_classifier(cfg: Config, pretrained: str | None, seed: int) -> nn.Module
         ValueError: If the checkpoint does not fill the backbone.
     """
     torch.manual_seed(seed)
-    model = build_model(cfg)
+    model = build_network(model_config(cfg))
     if pretrained is None:
         model.init_weights()
     else:

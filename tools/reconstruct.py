@@ -67,11 +67,11 @@ from torch import Tensor
 
 from a2mim_mm.apis import load_model
 from a2mim_mm.checkpoints import install_safe_loader, load_checkpoint_file
-from a2mim_mm.checkpoints.load import load_strictly
+from a2mim_mm.checkpoints.load import build_network, load_strictly
 from a2mim_mm.checkpoints.saved_config import training_size
 from a2mim_mm.data.reading import list_images, read_image, spread
 from a2mim_mm.drawing import draw_grid, write_png
-from a2mim_mm.engine.config import build_model, load_config, require
+from a2mim_mm.engine.config import load_config, model_config, require
 from a2mim_mm.engine.run_tool import run_tool
 from a2mim_mm.errors import InputError
 from a2mim_mm.models import A2MIM
@@ -85,7 +85,7 @@ def load_configured(cfg: Config, checkpoint: str) -> A2MIM:
     Raises:
         ValueError: If the config builds another kind of model, or the checkpoint does not fit it.
     """
-    model = build_model(cfg)
+    model = build_network(model_config(cfg))
     if not isinstance(model, A2MIM):
         raise InputError(
             f'config {cfg.filename} builds a {type(model).__name__}: only A2MIM reconstructs images'

@@ -22,14 +22,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from a2mim_mm.checkpoints.backbone import BACKBONE, find_pretrained
-from a2mim_mm.checkpoints.load import load_strictly
+from a2mim_mm.checkpoints.load import build_network, load_strictly
 from a2mim_mm.checkpoints.read import load_checkpoint_file
 from a2mim_mm.checkpoints.saved_config import training_size
 from a2mim_mm.convert.detect import state_dicts
 from a2mim_mm.convert.libraries import timm
 from a2mim_mm.data import decode_image
 from a2mim_mm.data.reading import read_image
-from a2mim_mm.engine.config import build_model, load_config, require
+from a2mim_mm.engine.config import load_config, model_config, require
 from a2mim_mm.engine.machine import fit_to_cpu
 from a2mim_mm.errors import InputError
 from a2mim_mm.registry import MODELS
@@ -171,6 +171,11 @@ def _build_backbone(cfg: Config) -> nn.Module:
     fit_to_cpu(cfg)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     return MODELS.build(cfg.model[BACKBONE])
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """The model of a config, its weights not initialised."""
+    return build_network(model_config(cfg))
 
 
 def _initialised(build: Callable[[Config], nn.Module], cfg: Config, source: Source, seed: int) -> nn.Module:

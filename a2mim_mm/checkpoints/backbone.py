@@ -175,6 +175,11 @@ def find_pretrained(checkpoint: dict, path: str | Path, **kwargs) -> PretrainedW
     return PretrainedWeights(str(path), inside or tensors, outside, saved=saved, **kwargs)
 
 
+def fill_backbone(network: nn.Module, checkpoint: dict, source: str) -> None:
+    """Fill a network that is the backbone in a checkpoint, or the whole of it."""
+    find_pretrained(checkpoint, source).load_into(nn.ModuleDict({BACKBONE: network}))
+
+
 def read_as_configured(path: str | Path, cfg: Config) -> PretrainedWeights:
     pretrained = read_pretrained(
         path,

@@ -1,19 +1,66 @@
-"""Filling a network with weights: all of them, or what fits."""
+"""Builds a network and fills it from a checkpoint: all of it, or what fits."""
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from mmengine.model import is_model_wrapper
+from torch import nn
 
 from a2mim_mm.errors import first_names
+from a2mim_mm.registry import MODELS
 
 from .errors import CheckpointError
 
 _WRAPPERS = re.compile(r'^((module|_orig_mod)\.)+|\b_orig_mod\.')
 
 
-def load_strictly(model: torch.nn.Module, state_dict: dict, source: str) -> None:
+def build_network(cfg: dict) -> nn.Module:
+    """A network with the weights that its class starts with.
+
+    Args:
+        cfg: ``type`` and arguments of a registered class. A name without a prefix is mmpretrain's, unless
+            ``_scope_`` names another library.
+    """
+    return MODELS.build({'_scope_': 'mmpretrain', **cfg})
+
+
+def fill_all(network: nn.Module, checkpoint: dict, source: str) -> None:
+    """Fill a whole network from what a file holds; see :func:`load_strictly`."""
+    load_strictly(network, checkpoint.get('state_dict', checkpoint), source)
+
+
+def load_network(
+    cfg: dict, checkpoint: dict, source: str, fill: Callable[[nn.Module, dict, str], None] = fill_all
+) -> nn.Module:
+    """Build a network and fill it from a checkpoint.
+
+    Args:
+        cfg: Config of the network, for :func:`build_network`.
+        checkpoint: What the file holds.
+        source: Where it comes from, for messages.
+        fill: Fills the network with weights of the file: :func:`fill_all`, or
+            :func:`~a2mim_mm.checkpoints.backbone.fill_backbone` where it is the backbone of a larger model.
+
+    Returns:
+        The network, in evaluation mode, on the CPU.
+
+    Raises:
+        CheckpointError: If the network cannot be built, or the checkpoint does not fill it.
+    """
+    try:
+        network = build_network(cfg)
+    except Exception as error:  # whatever arguments of any kind make a class stumble over
+        raise CheckpointError(
+            f'the network in {source} cannot be built: {type(error).__name__}: {error}'
+        ) from error
+    fill(network, checkpoint, source)
+    network.eval()  # on a line of its own: mmpretrain's ViT returns None
+    return network
+
+
+def load_strictly(model: nn.Module, state_dict: dict, source: str) -> None:
     """Load weights of which none may be missing, left over or of another shape.
 
     Args:
@@ -80,7 +127,7 @@ class Misfit(NamedTuple):
     misshapen: list[str]
 
 
-def load_what_fits(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> Misfit:
+def load_what_fits(model: nn.Module, weights: dict[str, torch.Tensor]) -> Misfit:
     """Load weights, and say which do not fit; with ``misshapen`` ones, the model is left partly loaded."""
     misshapen = []
     try:
@@ -98,6 +145,6 @@ def load_what_fits(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> 
     return Misfit(missing, unexpected, misshapen)
 
 
-def unwrap(model: torch.nn.Module) -> torch.nn.Module:
+def unwrap(model: nn.Module) -> nn.Module:
     """The model itself, where a Runner has wrapped it for several ranks."""
     return model.module if is_model_wrapper(model) else model

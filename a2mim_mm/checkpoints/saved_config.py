@@ -9,9 +9,7 @@ import ast
 from collections.abc import Iterable, Sequence
 
 from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
-from torch import nn
 
 from a2mim_mm.registry import MODELS
 
@@ -89,23 +87,6 @@ def saved_input_size(saved: dict) -> tuple[int, int] | None:
         return None
 
 
-def build_network(cfg: dict, source: str) -> nn.Module:
-    """Build a network, its weights random, from a config that is not trusted.
-
-    Raises:
-        CheckpointError: If it names a class that is not registered, or is no part of a network, or its
-            arguments are wrong.
-    """
-    _check_types(cfg, source)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        try:
-            return MODELS.build(cfg)
-        except Exception as error:  # whatever arguments of any kind make a class stumble over
-            raise CheckpointError(
-                f'the network in {source} cannot be built: {type(error).__name__}: {error}'
-            ) from error
-
-
 def _value(node: ast.expr) -> object:
     """The value of an expression of literals and ``dict(...)``.
 
@@ -134,10 +115,15 @@ def _dict(items: Iterable[tuple[object, object]]) -> dict:
     return {key: value for key, value in items if key not in _DROPPED}
 
 
-def _check_types(cfg: object, source: str) -> None:
+def check_network(cfg: object, source: str) -> None:
+    """Let through only configs that build nothing but parts of networks.
+
+    Raises:
+        CheckpointError: If a part is of a class that is not registered, or is not a part of a network.
+    """
     values = cfg.values() if isinstance(cfg, dict) else cfg if isinstance(cfg, list) else ()
     for value in values:
-        _check_types(value, source)
+        check_network(value, source)
     if isinstance(cfg, dict) and 'type' in cfg:
         kind = registered_class(cfg['type'])
         home = f'{getattr(kind, "__module__", "")}.'

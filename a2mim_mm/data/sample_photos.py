@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from a2mim_mm.files import write_whole
+
 SHORT_SIDE = 256  # pixels
 
 # In the wheel of scikit-image itself; its other pictures are fetched on demand.
@@ -42,9 +44,8 @@ def export_sample_photos(folder: str | Path) -> list[Path]:
             photo = Image.fromarray(load())
             scale = max(1, min(photo.size) / SHORT_SIDE)
             photo = photo.resize([round(side / scale) for side in photo.size], Image.Resampling.LANCZOS)
-            partial = path.with_suffix('.partial')
-            photo.save(partial, format='JPEG', quality=95)
-            partial.rename(path)
+            with write_whole(path) as draft:
+                photo.save(draft, format='JPEG', quality=95)
         paths.append(path)
     return paths
 

@@ -11,11 +11,9 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from torch import nn
 
 from a2mim_mm.errors import InputError
 from a2mim_mm.quiet import import_data_sets
-from a2mim_mm.registry import MODELS
 
 from .machine import fit_to_cpu
 
@@ -176,10 +174,9 @@ def check_channels(cfg: Config) -> None:
         )
 
 
-def build_model(cfg: Config) -> nn.Module:
-    """The model of a config, its weights not initialised, as a Runner would build it on this machine."""
+def model_config(cfg: Config) -> dict:
+    """The model of a config as a Runner would build it on this machine; its scope becomes the default one."""
     fit_to_cpu(cfg)
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    model_cfg = cfg.model.copy()
-    model_cfg.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-    return MODELS.build(model_cfg)
+    scope = cfg.get('default_scope', 'mmpretrain')
+    init_default_scope(scope)
+    return {'_scope_': scope, 'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}

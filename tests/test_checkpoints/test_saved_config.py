@@ -8,13 +8,20 @@ from mmengine.config import Config
 from torch import nn
 
 from a2mim_mm.checkpoints.errors import CheckpointError
-from a2mim_mm.checkpoints.saved_config import build_network, read_saved_config
+from a2mim_mm.checkpoints.load import load_network
+from a2mim_mm.checkpoints.saved_config import check_network, read_saved_config
 
 RESNET = dict(type='ResNet', depth=18)
 
 
 def checkpoint(text):
     return dict(meta=dict(cfg=text))
+
+
+def build_network(cfg, source):
+    """As `load_backbone` and `load_model` do, without weights to load."""
+    check_network(cfg, source)
+    return load_network(cfg, {}, source, fill=lambda *_: None)
 
 
 def network(**kwargs):
