@@ -31,7 +31,7 @@ from a2mim_mm.checkpoints.saved_config import check_network, read_saved_config, 
 from a2mim_mm.data.reading import fit_image, list_images, read_image
 from a2mim_mm.errors import InputError
 from a2mim_mm.models import A2MIM
-from a2mim_mm.models.reconstruct import evaluating
+from a2mim_mm.models.reconstruct import draw_mask, evaluating
 from a2mim_mm.models.reconstruct import reconstruct as reconstruct_batch
 
 Images = Tensor | np.ndarray | Image.Image | str | Path | Iterable[np.ndarray | Image.Image | str | Path]
@@ -168,11 +168,11 @@ def reconstruct(model: A2MIM, images: Images, seed: int = 0) -> dict[str, Tensor
         FileNotFoundError: If an image does not exist.
         UnreadableImageError: If an image cannot be decoded.
     """
-    device, generator = next(model.parameters()).device, torch.Generator().manual_seed(seed)
-    parts = [
-        reconstruct_batch(model, batch.to(device), generator=generator)
-        for batch in _batches(images, _config_of(model)['input_size'][1:], _BATCH)
-    ]
+    device, parts, first = next(model.parameters()).device, [], 0
+    for batch in _batches(images, _config_of(model)['input_size'][1:], _BATCH):
+        mask_bhw = draw_mask(model, batch, seed, first)
+        parts.append(reconstruct_batch(model, batch.to(device), mask_bhw))
+        first += len(batch)
     return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from a2mim_mm.apis import extract_features, iterate_features, load_backbone, load_model, reconstruct
 from a2mim_mm.checkpoints import CheckpointError, load_checkpoint_file
 from a2mim_mm.errors import InputError
+from a2mim_mm.models.reconstruct import draw_mask
 from a2mim_mm.models.reconstruct import reconstruct as reconstruct_batch
 
 MEAN, STD = (torch.tensor(NORMALISATION[key])[:, None, None] for key in ('mean', 'std'))
@@ -266,7 +267,7 @@ def test_reconstruct_is_that_of_the_whole_model(trained, photos):
     state = load_checkpoint_file(trained[1])['state_dict']
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     pictures = reconstruct(model, images(), seed=3)
-    expected = reconstruct_batch(model, images(), generator=torch.Generator().manual_seed(3))
+    expected = reconstruct_batch(model, images(), draw_mask(model, images(), seed=3))
     assert pictures.keys() == {'original', 'masked', 'prediction', 'composite'}
     assert all(torch.equal(value, expected[name]) for name, value in pictures.items())
     assert not torch.equal(reconstruct(model, images(), seed=4)['masked'], pictures['masked'])

@@ -47,7 +47,7 @@ from a2mim_mm.engine.config import load_config, require
 from a2mim_mm.engine.run_tool import run_tool
 from a2mim_mm.errors import InputError
 from a2mim_mm.models.fill import Fill
-from a2mim_mm.models.masking import mask_grid, resize_mask
+from a2mim_mm.models.masking import resize_mask
 from a2mim_mm.registry import MODELS
 
 
@@ -84,31 +84,19 @@ def mask_inputs(cfg: Config, batch: dict) -> tuple[dict[str, Tensor], Tensor]:
     data = preprocessor(batch, training=True)
     img_b3hw = data['inputs'][0] if isinstance(data['inputs'], (list, tuple)) else data['inputs']
 
-    mask_module = MODELS.build(cfg.model.mask)
-    scores = scores_of(data['data_samples'], mask_grid(tuple(img_b3hw.shape[2:]), mask_module.patch_size))
-    mask_bhw = mask_module(scores)
+    if not all('mask_seed' in sample for sample in data['data_samples']):
+        raise InputError(
+            "the pipeline packs no mask_seed: it needs dict(type='a2mim_mm.MaskSeed') and "
+            "dict(type='PackInputs', algorithm_keys=('mask_seed', 'unreadable'))"
+        )
+    seeds = [sample.mask_seed for sample in data['data_samples']]
+    mask_bhw = MODELS.build(cfg.model.mask).draw(seeds, tuple(img_b3hw.shape[2:]))
     mask_b1hw = resize_mask(mask_bhw, img_b3hw.shape[2:])[:, None]
     with torch.no_grad():
         filled_b3hw = Fill(cfg.model.get('fill', 'mean'))(img_b3hw, mask_b1hw)
     mean, std = (preprocessor.mean, preprocessor.std) if preprocessor._enable_normalize else (0, 1)
     pictures = {'original crop': img_b3hw, 'masked input': filled_b3hw}
     return {title: ((img * std + mean) / 255).clamp(0, 1) for title, img in pictures.items()}, mask_bhw
-
-
-def scores_of(data_samples: list, grid: tuple[int, int]) -> Tensor:
-    """The scores (B, h, w) of the samples' masks; ends here if the model could not use them."""
-    found = {sample.mask_scores.shape if 'mask_scores' in sample else None for sample in data_samples}
-    if found == {None}:
-        raise InputError(
-            "the pipeline packs no mask_scores: it needs dict(type='a2mim_mm.MaskScores', ...) and "
-            "dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable'))"
-        )
-    if found != {grid}:
-        raise InputError(
-            f'the pipeline draws scores on grids of {sorted(found)}, the mask needs {grid}: '
-            'give MaskScores and mask the same patch_size'
-        )
-    return torch.from_numpy(np.stack([sample.mask_scores for sample in data_samples]))
 
 
 def draw(pictures: dict[str, Tensor], captions: list[str]) -> np.ndarray:

@@ -75,7 +75,7 @@ from a2mim_mm.engine.config import load_config, model_config, require
 from a2mim_mm.engine.run_tool import run_tool
 from a2mim_mm.errors import InputError
 from a2mim_mm.models import A2MIM
-from a2mim_mm.models.masking import mask_grid, random_scores
+from a2mim_mm.models.reconstruct import draw_mask
 from a2mim_mm.models.reconstruct import reconstruct as draw_pixels
 
 
@@ -107,12 +107,6 @@ def input_size(cfg: Config) -> tuple[int, int]:
             f'config {cfg.filename} has no RandomResizedCrop in its training pipeline to tell the input size'
         )
     return size_hw
-
-
-def draw_mask(model: A2MIM, img_b3hw: Tensor, seed: int) -> Tensor:
-    """A mask (B, h, w) for each image."""
-    grid = mask_grid(tuple(img_b3hw.shape[2:]), model.mask.patch_size)
-    return model.mask(random_scores(len(img_b3hw), grid, torch.Generator().manual_seed(seed)))
 
 
 def reconstruct(

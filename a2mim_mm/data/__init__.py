@@ -8,14 +8,14 @@ from .labelled import LabelledImages
 from .randomness import SampleKey, seeded
 from .resizing import RandomResizedCrop
 from .sampler import KeyedRepeatAugSampler, KeyedSampler
-from .transforms import LoadImage, MaskScores
+from .transforms import LoadImage, MaskSeed
 
 __all__ = [
     'KeyedRepeatAugSampler',
     'KeyedSampler',
     'LabelledImages',
     'LoadImage',
-    'MaskScores',
+    'MaskSeed',
     'RandomResizedCrop',
     'SampleKey',
     'UnlabelledImages',

@@ -1,15 +1,10 @@
 """Transforms of the pre-training pipeline that mmcv and mmpretrain do not have."""
 
-import warnings
-from functools import lru_cache
-
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
-from torch.utils.data import get_worker_info
 
 from a2mim_mm.errors import InputError
-from a2mim_mm.models.masking import mask_grid
 from a2mim_mm.registry import TRANSFORMS
 
 from .decoding import UnreadableImageError, decode_image
@@ -61,44 +56,14 @@ class LoadImage(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-class MaskScores(BaseTransform):
-    """Draws the random scores of which the model makes the sample's mask: one a mask patch, in [0, 1).
+class MaskSeed(BaseTransform):
+    """Gives a sample the seed that the model draws its mask from.
 
-    Goes after the crop. Numpy rather than torch: a batch of tensors would
-    hold a file descriptor for each sample on its way from the worker.
-
-    **Required keys:** ``img``.
-    **Added keys:** ``mask_scores``, float32 (h, w) on the mask grid.
-
-    Args:
-        patch_size: Side of a mask patch, in pixels; the model's mask must have the same.
+    **Added keys:** ``mask_seed``, an integer in [0, 2^32). It comes from numpy's global generator, which
+    :func:`~a2mim_mm.data.seeded` seeds from the key of the sample.
     """
 
-    def __init__(self, patch_size: int) -> None:
-        if patch_size < 1:
-            raise InputError(f'patch_size must be a positive number of pixels, got {patch_size}')
-        self.patch_size = patch_size
-
     def transform(self, results: dict) -> dict:
-        """Add the scores.
-
-        Raises:
-            ValueError: If the patch does not divide the image.
-        """
-        grid = _grid(results['img'].shape[:2], self.patch_size)
-        # A multiple of 2^-24 is exact in float32, where a float64 draw could be rounded up to 1.
-        results['mask_scores'] = np.random.randint(1 << 24, size=grid).astype(np.float32) / (1 << 24)
+        """Add the seed."""
+        results['mask_seed'] = int(np.random.randint(1 << 32))
         return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(patch_size={self.patch_size})'
-
-
-@lru_cache
-def _grid(input_hw: tuple[int, int], patch_size: int) -> tuple[int, int]:
-    """``mask_grid``, whose warning of a small grid is worth reading once, not once an image and worker."""
-    worker = get_worker_info()
-    with warnings.catch_warnings():
-        if worker is not None and worker.id > 0:
-            warnings.simplefilter('ignore')
-        return mask_grid(input_hw, patch_size)

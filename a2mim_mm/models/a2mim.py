@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-import torch
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
@@ -13,7 +11,7 @@ from a2mim_mm.registry import MODELS
 
 from .fill import Fill
 from .mask_token import MaskToken
-from .masking import mask_grid, resize_mask
+from .masking import resize_mask
 from .token_layout import to_map
 
 
@@ -83,16 +81,17 @@ class A2MIM(BaseSelfSupervisor):
 
         Args:
             inputs: One normalised batch (B, 3, H, W), in a list.
-            data_samples: B samples, each with ``mask_scores``, an array (h, w) on the mask grid.
+            data_samples: B samples, each with ``mask_seed``, an integer that its mask follows from.
 
         Returns:
             ``loss_spa`` and ``loss_freq``, see :meth:`A2MIMHead.loss`.
 
         Raises:
-            ValueError: If scores are missing or of another grid, or the decoder's image is of another size.
+            ValueError: If a seed is missing, the mask patch does not divide the images, or the decoder's
+                image is of another size.
         """
         img_b3hw = _images(inputs)
-        mask_bhw = self.mask(self._scores(img_b3hw, data_samples))
+        mask_bhw = self._draw_mask(img_b3hw, data_samples)
         mask_b1hw = resize_mask(mask_bhw, img_b3hw.shape[2:])[:, None]
         pred_b3hw = self.predict_pixels(img_b3hw, mask_bhw, mask_b1hw)
         return self.head.loss(pred_b3hw, img_b3hw, mask_b1hw)
@@ -164,20 +163,15 @@ class A2MIM(BaseSelfSupervisor):
             )
         return to_map(feat, channels, mask_bhw)
 
-    def _scores(self, img_b3hw: Tensor, data_samples: list[DataSample]) -> Tensor:
-        """The scores (B, h, w) that the samples carry, on the device of the images."""
-        if not all('mask_scores' in sample for sample in data_samples or [{}]):
+    def _draw_mask(self, img_b3hw: Tensor, data_samples: list[DataSample]) -> Tensor:
+        """The mask (B, h, w) that follows from the seeds of the samples, on the device of the images."""
+        if not all('mask_seed' in sample for sample in data_samples or [{}]):
             raise InputError(
-                "data samples carry no mask_scores: add dict(type='a2mim_mm.MaskScores') to the pipeline"
+                "data samples carry no mask_seed: add dict(type='a2mim_mm.MaskSeed') to the pipeline, and "
+                "'mask_seed' to algorithm_keys of PackInputs"
             )
-        scores_bhw = np.stack([sample.mask_scores for sample in data_samples])
-        grid = mask_grid(tuple(img_b3hw.shape[2:]), self.mask.patch_size)
-        if scores_bhw.shape[1:] != grid:
-            raise InputError(
-                f'mask_scores are on a grid of {scores_bhw.shape[1:]}, the model with patch_size='
-                f'{self.mask.patch_size} needs {grid}: give MaskScores and mask the same patch_size'
-            )
-        return torch.from_numpy(scores_bhw).to(img_b3hw.device, non_blocking=True)
+        mask_bhw = self.mask.draw([sample.mask_seed for sample in data_samples], tuple(img_b3hw.shape[2:]))
+        return mask_bhw.to(img_b3hw.device, non_blocking=True)
 
 
 def _images(inputs: Tensor | list[Tensor]) -> Tensor:

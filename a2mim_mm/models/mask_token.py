@@ -187,7 +187,7 @@ class MaskToken(nn.Module):
             raise InputError(
                 f'the mask grid of {grid[0]} x {grid[1]} is finer than the {size[0]} x {size[1]} feature at '
                 f'{self.site!r}, where a cell would follow one of several mask patches: choose a larger '
-                'patch_size (of mask and MaskScores), or a site of a smaller stride'
+                'patch_size of the mask, or a site of a smaller stride'
             )
         return resize_mask(mask_bhw, size)
 

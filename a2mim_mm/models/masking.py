@@ -1,14 +1,15 @@
 """Where to hide.
 
-A mask is a float tensor (B, h, w) on the mask grid, 1 = hidden, 0 = visible,
-everywhere in this package. It is a function of random scores of the same
-shape, one a mask patch, that each sample brings along: drawn where the sample
-is prepared, they do not depend on ranks, workers or restarts.
+A mask is a float tensor (B, h, w) on the mask grid, 1 = hidden, 0 = visible, everywhere in this package. It
+follows from random scores of the same shape, one for each mask patch, and these follow from a seed that each
+sample carries. So a mask does not depend on ranks, workers, devices, the batch or restarts.
 """
 
 import math
 import warnings
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,10 +62,15 @@ def hidden_count(ratio: float, num_patches: int) -> int:
     return math.ceil(ratio * num_patches - 1e-9)
 
 
-def random_scores(batch_size: int, grid: tuple[int, int], generator: torch.Generator | None = None) -> Tensor:
-    """Scores for callers without a data pipeline, float32 (B, h, w) in [0, 1), on the generator's device."""
-    device = generator.device if generator is not None else 'cpu'
-    return torch.rand(batch_size, *grid, generator=generator, device=device)
+def draw_scores(seeds: Sequence[int | tuple[int, ...]], grid: tuple[int, int]) -> Tensor:
+    """Random scores, float32 (B, h, w) in [0, 1); those of a sample follow from its seed alone."""
+    random = np.random.RandomState()  # numpy keeps its numbers the same over all versions
+    draws = []
+    for seed in seeds:
+        random.seed(seed)
+        draws.append(random.random_sample(grid))
+    # A multiple of 2^-24 is exact in float32, where other numbers could be rounded up to 1.
+    return torch.from_numpy(np.floor(np.stack(draws) * (1 << 24)) / (1 << 24)).float()
 
 
 def resize_mask(mask_bhw: Tensor, size: tuple[int, int]) -> Tensor:
@@ -86,6 +92,22 @@ class PatchMask(nn.Module):
         hidden_count(ratio, 1)
         self.patch_size = patch_size
         self.ratio = ratio
+
+    @torch.compiler.disable
+    def draw(self, seeds: Sequence[int | tuple[int, ...]], input_hw: tuple[int, int]) -> Tensor:
+        """The masks of samples.
+
+        Args:
+            seeds: The seed of each sample, in [0, 2^32), or several such numbers.
+            input_hw: Height and width of the input, in pixels.
+
+        Returns:
+            (B, h, w), on the CPU; the mask of a sample follows from its seed alone.
+
+        Raises:
+            ValueError: If the patch does not divide the input.
+        """
+        return self(draw_scores(seeds, mask_grid(input_hw, self.patch_size)))
 
     def extra_repr(self) -> str:
         return f'patch_size={self.patch_size}, ratio={self.ratio}'

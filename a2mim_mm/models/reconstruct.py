@@ -9,24 +9,17 @@ from torch import Tensor, nn
 from a2mim_mm.errors import InputError
 
 from .a2mim import A2MIM
-from .masking import mask_grid, random_scores, resize_mask
+from .masking import mask_grid, resize_mask
 
 
 @torch.no_grad()
-def reconstruct(
-    model: A2MIM,
-    images: Tensor,
-    mask: Tensor | None = None,
-    generator: torch.Generator | None = None,
-    use_token: bool = True,
-) -> dict[str, Tensor]:
+def reconstruct(model: A2MIM, images: Tensor, mask: Tensor, use_token: bool = True) -> dict[str, Tensor]:
     """Let a model predict hidden pixels, in evaluation mode; the model is left as it was.
 
     Args:
         model: The model.
         images: RGB images (B, 3, H, W), float in 0..1, on the device of the model.
-        mask: Mask (B, h, w) on the mask grid, 1 = hidden. Drawn from ``generator`` where None.
-        generator: Source of the mask.
+        mask: Mask (B, h, w) on the mask grid, 1 = hidden; see :func:`draw_mask`.
         use_token: Whether the network receives the mask token (Figure A3: what the token carries).
 
     Returns:
@@ -42,8 +35,6 @@ def reconstruct(
             f'images must be float RGB in 0..1, got {images.dtype} in {images.min()}..{images.max()}'
         )
     grid = mask_grid(tuple(images.shape[2:]), model.mask.patch_size)
-    if mask is None:
-        mask = model.mask(random_scores(len(images), grid, generator))
     if mask.shape != (len(images), *grid):
         raise InputError(f'mask must be of shape {(len(images), *grid)}, got {tuple(mask.shape)}')
     mask_bhw = mask.to(images.device)
@@ -61,6 +52,22 @@ def reconstruct(
         prediction=prediction,
         composite=torch.where(hidden, prediction, images),
     )
+
+
+def draw_mask(model: A2MIM, images: Tensor, seed: int, first: int = 0) -> Tensor:
+    """A mask for each image.
+
+    Args:
+        model: The model, whose kind of mask it is.
+        images: Images (B, 3, H, W).
+        seed: Seed of all masks.
+        first: Number of the first image: its mask follows from the seed and its number, not from the batch.
+
+    Returns:
+        Masks (B, h, w) on the mask grid, 1 = hidden, on the CPU.
+    """
+    seeds = [(seed, first + index) for index in range(len(images))]
+    return model.mask.draw(seeds, tuple(images.shape[2:]))
 
 
 def mean_std(preprocessor: nn.Module) -> tuple[Tensor | float, Tensor | float]:

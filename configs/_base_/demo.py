@@ -4,15 +4,14 @@ _base_ = ['./datasets/imagenet_mim.py', './schedules/adamw_cosine.py', './defaul
 
 data_root = 'data/sample_photos'
 image_size = 64
-mask_patch_size = 16
 
 # Nearly the whole centre square, never flipped: a dozen pictures can be learnt in minutes.
 pipeline = [
     dict(type='a2mim_mm.LoadImage'),
     dict(type='CenterCrop', crop_size=256),
     dict(type='a2mim_mm.RandomResizedCrop', scale=image_size, crop_ratio_range=(0.8, 1.0)),
-    dict(type='a2mim_mm.MaskScores', patch_size=mask_patch_size),
-    dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable')),
+    dict(type='a2mim_mm.MaskSeed'),
+    dict(type='PackInputs', algorithm_keys=('mask_seed', 'unreadable')),
 ]
 
 train_dataloader = dict(

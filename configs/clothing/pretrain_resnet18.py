@@ -8,12 +8,11 @@ _base_ = [
 ]
 
 image_size = 64
-mask_patch_size = 16
 
 model = dict(
     backbone=dict(depth=18),
     neck=dict(in_channels=512),
-    mask=dict(patch_size=mask_patch_size),
+    mask=dict(patch_size=16),
     mask_token=dict(channels=256),
 )
 pipeline = [
@@ -26,8 +25,8 @@ pipeline = [
         interpolation='bicubic',
     ),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='a2mim_mm.MaskScores', patch_size=mask_patch_size),
-    dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable')),
+    dict(type='a2mim_mm.MaskSeed'),
+    dict(type='PackInputs', algorithm_keys=('mask_seed', 'unreadable')),
 ]
 train_dataloader = dict(
     batch_size=32,

@@ -3,12 +3,11 @@
 _base_ = './pretrain_resnet18.py'
 
 image_size = 160
-mask_patch_size = 32
 
 model = dict(
     backbone=dict(depth=50),
     neck=dict(in_channels=2048),
-    mask=dict(patch_size=mask_patch_size),
+    mask=dict(patch_size=32),
     mask_token=dict(channels=1024),
 )
 pipeline = [
@@ -21,8 +20,8 @@ pipeline = [
         interpolation='bicubic',
     ),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='a2mim_mm.MaskScores', patch_size=mask_patch_size),
-    dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable')),
+    dict(type='a2mim_mm.MaskSeed'),
+    dict(type='PackInputs', algorithm_keys=('mask_seed', 'unreadable')),
 ]
 train_dataloader = dict(batch_size=128, num_workers=14, pin_memory=True, dataset=dict(pipeline=pipeline))
 test_dataloader = dict(batch_size=128, num_workers=14, dataset=dict(pipeline=pipeline))

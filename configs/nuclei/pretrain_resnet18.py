@@ -8,12 +8,11 @@ _base_ = [
 
 data_root = 'data/pretraining_photos'
 image_size = 96
-mask_patch_size = 16
 
 model = dict(
     backbone=dict(depth=18),
     neck=dict(in_channels=512),
-    mask=dict(patch_size=mask_patch_size),
+    mask=dict(patch_size=16),
     mask_token=dict(channels=256),
 )
 pipeline = [
@@ -24,8 +23,8 @@ pipeline = [
         crop_ratio_range=(0.2, 1.0),  # down to about 100 pixels of a photo, where a nucleus is seen
     ),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='a2mim_mm.MaskScores', patch_size=mask_patch_size),
-    dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable')),
+    dict(type='a2mim_mm.MaskSeed'),
+    dict(type='PackInputs', algorithm_keys=('mask_seed', 'unreadable')),
 ]
 train_dataloader = dict(
     batch_size=32, num_workers=1, pin_memory=False, dataset=dict(data_root=data_root, pipeline=pipeline)

@@ -24,8 +24,8 @@ pipeline = [
         crop_ratio_range=(0.1, 1.0),
     ),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='a2mim_mm.MaskScores', patch_size=16),
-    dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable')),
+    dict(type='a2mim_mm.MaskSeed'),
+    dict(type='PackInputs', algorithm_keys=('mask_seed', 'unreadable')),
 ]
 train_dataloader = dict(dataset=dict(pipeline=pipeline))
 test_dataloader = dict(dataset=dict(pipeline=pipeline))

@@ -13,6 +13,6 @@ model = dict(
         base_channels=32,
     ),
     neck=dict(in_channels=128, encoder_stride=8),
-    mask=dict(patch_size={{_base_.mask_patch_size}}),
+    mask=dict(patch_size=16),
     mask_token=dict(site='layer2', channels=64),
 )

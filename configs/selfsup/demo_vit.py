@@ -8,6 +8,6 @@ model = dict(
         patch_size=8,
     ),
     neck=dict(in_channels=128, encoder_stride=8),
-    mask=dict(patch_size={{_base_.mask_patch_size}}),
+    mask=dict(patch_size=16),
     mask_token=dict(site='layers.1', channels=128),
 )

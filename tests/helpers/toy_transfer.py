@@ -66,8 +66,8 @@ def pretraining(kind, photos):
     pipeline = [
         dict(type='a2mim_mm.LoadImage'),
         dict(type='RandomResizedCrop', scale=SIZE, crop_ratio_range=(0.67, 1.0)),
-        dict(type='a2mim_mm.MaskScores', patch_size=16),
-        dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable')),
+        dict(type='a2mim_mm.MaskSeed'),
+        dict(type='PackInputs', algorithm_keys=('mask_seed', 'unreadable')),
     ]
     model = dict(
         type='a2mim_mm.A2MIM',

@@ -6,7 +6,7 @@ import torch
 from helpers import reference
 
 from a2mim_mm.models.head import A2MIMHead
-from a2mim_mm.models.masking import RandomPatchMask, random_scores, resize_mask
+from a2mim_mm.models.masking import RandomPatchMask, draw_scores, resize_mask
 
 
 def draw(size=(6, 9), batch=3, seed=0):
@@ -87,7 +87,7 @@ def test_unknown_argument_is_refused():
 @pytest.mark.parametrize('ratio, k', [(0.6, 30), (0.5, 25), (0.31, 16)])
 def test_l_spa_divides_by_the_true_number_of_hidden_pixels(ratio, k):
     batch, patch = 2, 4
-    mask_bhw = RandomPatchMask(patch_size=patch, ratio=ratio)(random_scores(batch, (7, 7), torch.Generator()))
+    mask_bhw = RandomPatchMask(patch_size=patch, ratio=ratio)(draw_scores(range(batch), (7, 7)))
     mask = resize_mask(mask_bhw, (28, 28))[:, None]
     pred, target = torch.randn(2, batch, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     loss = A2MIMHead().loss(pred, target, mask)['loss_spa']

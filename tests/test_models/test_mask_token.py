@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from a2mim_mm.errors import InputError
 from a2mim_mm.models.mask_token import MaskToken
-from a2mim_mm.models.masking import RandomPatchMask, random_scores
+from a2mim_mm.models.masking import RandomPatchMask, draw_scores
 
 
 def image(size=(32, 48), batch=2, seed=0):
@@ -22,7 +22,7 @@ def image(size=(32, 48), batch=2, seed=0):
 
 
 def random_mask(grid=(4, 6), batch=2, seed=0):
-    return RandomPatchMask(ratio=0.5)(random_scores(batch, grid, torch.Generator().manual_seed(seed)))
+    return RandomPatchMask(ratio=0.5)(draw_scores([(seed, i) for i in range(batch)], grid))
 
 
 def make_token(backbone, channels, site, **kwargs):

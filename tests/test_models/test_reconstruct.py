@@ -5,7 +5,13 @@ import pytest
 import torch
 from helpers import algorithms, reference
 
-from a2mim_mm.models.reconstruct import reconstruct
+from a2mim_mm.models.reconstruct import draw_mask, reconstruct
+
+
+def drawn(algorithm, images=None, seed=0, **kwargs):
+    """Pictures of some photos under masks that follow from a seed."""
+    images = algorithms.photos() if images is None else images
+    return reconstruct(algorithm, images, draw_mask(algorithm, images, seed), **kwargs)
 
 
 @algorithms.BOTH
@@ -41,22 +47,14 @@ def test_reconstruct(name, use_token):
 @algorithms.BOTH
 def test_reconstruct_without_the_token_differs(name):
     algorithm = algorithms.build(name)
-    pictures = [
-        reconstruct(
-            algorithm, algorithms.photos(), generator=torch.Generator().manual_seed(0), use_token=use_token
-        )
-        for use_token in (True, False)
-    ]
+    pictures = [drawn(algorithm, use_token=use_token) for use_token in (True, False)]
     assert torch.equal(pictures[0]['masked'], pictures[1]['masked'])
     assert not torch.equal(pictures[0]['prediction'], pictures[1]['prediction'])
 
 
-def test_reconstruct_draws_its_mask_from_the_generator():
+def test_masks_follow_from_the_seed():
     algorithm = algorithms.build('resnet')
-    masked = [
-        reconstruct(algorithm, algorithms.photos(), generator=torch.Generator().manual_seed(seed))['masked']
-        for seed in (0, 0, 1)
-    ]
+    masked = [drawn(algorithm, seed=seed)['masked'] for seed in (0, 0, 1)]
     assert torch.equal(masked[0], masked[1])
     assert not torch.equal(masked[0], masked[2])
 
@@ -64,13 +62,13 @@ def test_reconstruct_draws_its_mask_from_the_generator():
 @pytest.mark.parametrize('size', [(96, 64), (128, 96)])
 @algorithms.BOTH
 def test_reconstruct_at_other_sizes(name, size):
-    pictures = reconstruct(algorithms.build(name), algorithms.photos(2, size))
+    pictures = drawn(algorithms.build(name), algorithms.photos(2, size))
     assert pictures['composite'].shape == (2, 3, *size)
 
 
 def test_reconstruct_works_for_a_model_without_token():
     algorithm = algorithms.build('resnet', mask_token=None)
-    assert reconstruct(algorithm, algorithms.photos())['composite'].shape == (3, 3, 64, 96)
+    assert drawn(algorithm)['composite'].shape == (3, 3, 64, 96)
 
 
 @pytest.mark.parametrize('training', [True, False])
@@ -80,7 +78,7 @@ def test_reconstruct_restores_the_mode_and_changes_nothing(training):
     algorithm.backbone.layer1.eval()  # as a person does who freezes its statistics
     before = {key: value.clone() for key, value in algorithm.state_dict().items()}
     modes = [module.training for module in algorithm.modules()]
-    reconstruct(algorithm, algorithms.photos())
+    drawn(algorithm)
     assert [module.training for module in algorithm.modules()] == modes
     assert all(torch.equal(value, before[key]) for key, value in algorithm.state_dict().items())
     assert torch.is_grad_enabled()
@@ -91,7 +89,7 @@ def test_reconstruct_restores_the_mode_after_an_error():
     algorithm = algorithms.build('resnet', neck=dict(algorithms.RESNET['neck'], encoder_stride=16))
     algorithm.train()
     with pytest.raises(ValueError, match='encoder_stride'):
-        reconstruct(algorithm, algorithms.photos())
+        drawn(algorithm)
     assert algorithm.training
 
 
@@ -107,7 +105,7 @@ def test_reconstruct_restores_the_mode_after_an_error():
 )
 def test_reconstruct_refuses_other_images(images, words):
     with pytest.raises(ValueError, match=words):
-        reconstruct(algorithms.build('resnet'), images)
+        drawn(algorithms.build('resnet'), images)
 
 
 def test_reconstruct_refuses_a_mask_of_another_grid():

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from helpers.pictures import write_photos
 from helpers.toy_training import ROOT, tool
 from mmengine.config import Config
@@ -53,8 +52,8 @@ def config(tmp_path):
                     dict(type='a2mim_mm.LoadImage'),
                     dict(type='RandomResizedCrop', scale=SIZE, crop_ratio_range=(0.67, 1.0), backend='cv2'),
                     dict(type='RandomFlip', prob=0.5),
-                    dict(type='a2mim_mm.MaskScores', patch_size=PATCH),
-                    dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable')),
+                    dict(type='a2mim_mm.MaskSeed'),
+                    dict(type='PackInputs', algorithm_keys=('mask_seed', 'unreadable')),
                 ],
             ),
         ),
@@ -84,7 +83,7 @@ def test_the_summary(run, config, tmp_path):
     status, text = run(config, '--count', '6')
     assert status == 0
     assert f'6 images in {tmp_path}/data; epoch 0, seed 4' in text
-    assert 'pipeline: LoadImage, RandomResizedCrop, RandomFlip, MaskScores, PackInputs' in text
+    assert 'pipeline: LoadImage, RandomResizedCrop, RandomFlip, MaskSeed, PackInputs' in text
     assert 'mask: 64 x 64 pixels, grid of 4 x 4, 10 of 16 patches hidden (62.5%), fill: mean' in text
     assert re.search(r'speed: \d+ images/s', text)
     listed = re.findall(r'^ +\d+  (\d{4}\.jpg)(, flipped)?$', text, re.MULTILINE)
@@ -114,8 +113,8 @@ def test_the_picture_shows_the_training_sample_and_its_mask(run, config, tmp_pat
     rgb = sample['inputs'].flip(0).permute(1, 2, 0).numpy().astype(int)
     assert np.abs(original - rgb).max() <= 1
 
-    scores = torch.from_numpy(sample['data_samples'].mask_scores)[None]
-    hidden = resize_mask(RandomPatchMask(PATCH, 0.6)(scores), (SIZE, SIZE))[0].bool().numpy()
+    mask_bhw = RandomPatchMask(PATCH, 0.6).draw([sample['data_samples'].mask_seed], (SIZE, SIZE))
+    hidden = resize_mask(mask_bhw, (SIZE, SIZE))[0].bool().numpy()
     assert np.abs(masked[~hidden] - rgb[~hidden]).max() <= 1
     assert np.abs(masked[hidden] - rgb.mean((0, 1))).max() <= 1
 
@@ -159,7 +158,6 @@ def broken(config: dict, **changes) -> dict:
         (dict(model=None), r'cannot be browsed: it has no model'),
         (dict(model__type='mmdet.MaskRCNN'), r'trains mmdet.MaskRCNN, not a2mim_mm.A2MIM'),
         (dict(train_dataloader__dataset__data_root='nowhere'), r"data_root 'nowhere' does not exist"),
-        (dict(model__mask__patch_size=32), r'scores on grids of \[\(4, 4\)\], the mask needs \(2, 2\)'),
         (dict(model__mask__patch_size=48), r'patch_size=48 does not divide the input of 64 x 64'),
         (dict(model__mask__ratio=1.5), r'ratio must lie strictly between 0 and 1, got 1.5'),
         (dict(model__fill='median'), r"fill must be one of .* got 'median'"),
@@ -172,16 +170,10 @@ def test_wrong_configs_end_in_a_message(run, config, changes, message):
     assert text.startswith('error: ') and 'Traceback' not in text
 
 
-def test_a_pipeline_without_scores(run, config):
+def test_a_pipeline_without_seeds(run, config):
     del config['train_dataloader']['dataset']['pipeline'][3]
     status, text = run(config)
-    assert status == 1 and 'packs no mask_scores' in text
-
-
-def test_a_pipeline_whose_patch_does_not_divide_the_crop(run, config):
-    config['train_dataloader']['dataset']['pipeline'][3]['patch_size'] = 30
-    status, text = run(config)
-    assert status == 1 and 'patch_size=30 does not divide the input of 64 x 64' in text
+    assert status == 1 and 'packs no mask_seed' in text
 
 
 def test_a_config_that_does_not_exist(run):

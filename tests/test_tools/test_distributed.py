@@ -48,8 +48,8 @@ train_dataloader = dict(
             dict(type='a2mim_mm.LoadImage'),
             dict(type='RandomResizedCrop', scale=128, crop_ratio_range=(0.67, 1.0)),
             dict(type='RandomFlip', prob=0.5),
-            dict(type='a2mim_mm.MaskScores', patch_size=32),
-            dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable')),
+            dict(type='a2mim_mm.MaskSeed'),
+            dict(type='PackInputs', algorithm_keys=('mask_seed', 'unreadable')),
         ],
     ),
 )

@@ -13,7 +13,7 @@ from a2mim_mm.checkpoints.load import unwrap
 from a2mim_mm.data.reading import list_images, read_image, spread
 from a2mim_mm.drawing import draw_grid, write_png
 from a2mim_mm.errors import InputError
-from a2mim_mm.models.reconstruct import reconstruct
+from a2mim_mm.models.reconstruct import draw_mask, reconstruct
 from a2mim_mm.registry import HOOKS
 
 
@@ -92,8 +92,8 @@ class ReconstructionHook(Hook):
     def _draw(self, runner: Runner, epoch: int, step: int) -> None:
         model = unwrap(runner.model)
         device = next(model.parameters()).device
-        generator = torch.Generator().manual_seed(self.seed)
-        pictures = reconstruct(model, self._img_b3hw.to(device), generator=generator)
+        mask_bhw = draw_mask(model, self._img_b3hw, self.seed)
+        pictures = reconstruct(model, self._img_b3hw.to(device), mask_bhw)
         grid = draw_grid(pictures, max_rows=self.count, caption=f'epoch {epoch}')
         path = Path(self.out_dir or Path(runner.work_dir) / 'reconstructions') / f'epoch_{epoch:04d}.png'
         write_png(path, grid)

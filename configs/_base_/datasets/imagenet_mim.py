@@ -1,8 +1,6 @@
 # ImageNet-1K without its labels, for masked image modelling at 224 pixels.
 data_root = 'data/imagenet/'
 image_size = 224  # Table A1
-# Table A1. Of 7 x 7 patches 30 are hidden, 61.2 %; of the 3 x 3 that 96 pixels have, 6, 66.7 %.
-mask_patch_size = 32
 crop_scale = (0.67, 1.0)  # Appendix A.1; share of the image's area
 
 data_preprocessor = dict(
@@ -17,8 +15,8 @@ pipeline = [
     dict(type='a2mim_mm.LoadImage'),
     dict(type='a2mim_mm.RandomResizedCrop', scale=image_size, crop_ratio_range=crop_scale),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='a2mim_mm.MaskScores', patch_size=mask_patch_size),
-    dict(type='PackInputs', algorithm_keys=('mask_scores', 'unreadable')),
+    dict(type='a2mim_mm.MaskSeed'),
+    dict(type='PackInputs', algorithm_keys=('mask_seed', 'unreadable')),
 ]
 
 train_dataloader = dict(

@@ -9,7 +9,8 @@ model = dict(
         loss_freq=dict(type='a2mim_mm.FocalFrequencyLoss', alpha=1.0),  # Eq. 4, 5
         lambda_freq=0.5,  # Section 4, below Eq. 6
     ),
-    mask=dict(type='a2mim_mm.RandomPatchMask', patch_size=32, ratio=0.6),  # Section 5.1, Table A1
+    # Section 5.1, Table A1. At 224 pixels 30 of 7 x 7 patches are hidden: 61.2 %.
+    mask=dict(type='a2mim_mm.RandomPatchMask', patch_size=32, ratio=0.6),
     mask_token=dict(
         type='a2mim_mm.MaskToken', site='layer3', channels=1024, mode='add'
     ),  # Section 5.1: stage 3

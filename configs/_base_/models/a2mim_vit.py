@@ -18,7 +18,8 @@ model = dict(
         loss_freq=dict(type='a2mim_mm.FocalFrequencyLoss', alpha=1.0),  # Eq. 4, 5
         lambda_freq=0.5,  # Section 4, below Eq. 6
     ),
-    mask=dict(type='a2mim_mm.RandomPatchMask', patch_size=32, ratio=0.6),  # Section 5.1, Table A1
+    # Section 5.1, Table A1. At 224 pixels 30 of 7 x 7 patches are hidden: 61.2 %.
+    mask=dict(type='a2mim_mm.RandomPatchMask', patch_size=32, ratio=0.6),
     # Section 5.1: layer 8, counted from 1 (S: layer 5, 'layers.4', 384 channels)
     mask_token=dict(type='a2mim_mm.MaskToken', site='layers.7', channels=768, mode='add'),
     fill='mean',  # Section 4: the mean RGB of the image
