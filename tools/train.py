@@ -85,6 +85,7 @@ from a2mim_mm.engine.cli import (
     set_start,
     set_work_dir,
 )
+from a2mim_mm.engine.schedule import allow_short_training
 
 
 def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
@@ -117,6 +118,7 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
         remedy = f'. load_from takes a whole model; for its backbone alone: --pretrained {cfg.load_from}'
         runner.register_hook(StrictLoadHook(cfg.load_from, resume=False, remedy=remedy))
     check_epoch(runner)
+    allow_short_training(runner)
     return runner
 
 
