@@ -70,6 +70,7 @@ from a2mim_mm.engine.config import check_channels, load_config, require
 from a2mim_mm.engine.hooks import FiniteHook, HeaderHook, ScheduleHook, StrictLoadHook, start_from_pretrained
 from a2mim_mm.engine.labelled_data import check_labelled_data
 from a2mim_mm.engine.run_tool import run_tool
+from a2mim_mm.engine.schedule import allow_short_training
 from a2mim_mm.engine.start import check_epoch, check_work_dir, set_start, set_work_dir
 
 
@@ -103,6 +104,7 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
         remedy = f'. load_from takes a whole model; for its backbone alone: --pretrained {cfg.load_from}'
         runner.register_hook(StrictLoadHook(cfg.load_from, resume=False, remedy=remedy))
     check_epoch(runner)
+    allow_short_training(runner)
     return runner
 
 

@@ -10,6 +10,29 @@ from mmengine.optim.scheduler import _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 
+def allow_short_training(runner: Runner) -> None:
+    """Let a training end before one of its schedulers begins, as a first try of two epochs does.
+
+    mmengine ends a scheduler with the training, and refuses one that would end before it begins. Such a one
+    gets an end of its own here, which training never reaches; :class:`ScheduleHook` warns of it.
+
+    Args:
+        runner: A Runner whose schedulers are not built yet.
+    """
+    for cfg in _scheduler_cfgs(runner.param_schedulers):
+        begin = cfg.get('begin', 0)
+        if begin >= (runner.max_epochs if cfg.get('by_epoch', True) else runner.max_iters):
+            cfg.setdefault('end', begin + 1)
+
+
+def _scheduler_cfgs(node: object) -> list[dict]:
+    """The configs of all schedulers: one, a list, or by optimiser."""
+    if isinstance(node, dict) and 'type' in node:
+        return [node]
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
+    return [cfg for child in children for cfg in _scheduler_cfgs(child)]
+
+
 def batch_text(runner: Runner) -> str:
     """How a batch is put together, such as ``8 ranks x 256 images x 1 accumulation``."""
     images = runner.train_dataloader.batch_size

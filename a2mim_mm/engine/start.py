@@ -77,7 +77,7 @@ def set_start(cfg: Config, resume: str | None, pretrained: str | None = None) ->
 
 
 def _check_start(cfg: Config, source: str | None, note: str) -> None:
-    """Hold a training to its config's ``start``, all in which a recipe's twin from scratch differs."""
+    """Hold a training to its config's ``start``: from a pre-trained backbone, or from scratch."""
     start = cfg.get('start')
     if start not in (None, 'pretrained', 'scratch'):
         raise InputError(f"start must be 'pretrained' or 'scratch', got {start!r}")
@@ -88,7 +88,7 @@ def _check_start(cfg: Config, source: str | None, note: str) -> None:
         )
     if start == 'scratch' and source:
         raise InputError(
-            f"{note}config {cfg.filename} has start='scratch': leave out {source}, or take its twin"
+            f"{note}config {cfg.filename} has start='scratch': leave out {source}, or set start=pretrained"
         )
 
 

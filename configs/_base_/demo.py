@@ -30,16 +30,8 @@ test_dataloader = dict(
 optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=5.0))
 auto_scale_lr = dict(base_batch_size=16)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-2, by_epoch=True, begin=0, end=2, convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=28,
-        eta_min=1e-5,
-        by_epoch=True,
-        begin=2,
-        end=30,
-        convert_to_iter_based=True,
-    ),
+    dict(type='LinearLR', start_factor=1e-2, end=2, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', begin=2, eta_min=1e-5, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=30)
 

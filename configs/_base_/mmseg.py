@@ -3,7 +3,6 @@
 # installed over onedl-mmsegmentation.
 data_root = 'data/ade/ADEChallengeData2016'
 crop_size = (512, 512)
-max_iters = 126_313  # 100 epochs of 20,210 images in batches of 16
 
 data_preprocessor = dict(
     type='SegDataPreProcessor',
@@ -59,7 +58,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=12_632)
+# 100 epochs of 20,210 images in batches of 16. Another length is one number: train_cfg.max_iters.
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=126_313, val_interval=12_632)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(enable=True, base_batch_size=16)

@@ -12,5 +12,5 @@ train_dataloader = dict(batch_size=32)
 
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=30.0, momentum=0.9, weight_decay=0.0))
 auto_scale_lr = dict(enable=True, base_batch_size=256)
-param_scheduler = dict(type='MultiStepLR', milestones=[60, 80], gamma=0.1, by_epoch=True)
-train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=1)
+param_scheduler = dict(type='MultiStepLR', milestones=[60, 80], gamma=0.1)
+train_cfg = dict(by_epoch=True, max_epochs=100)

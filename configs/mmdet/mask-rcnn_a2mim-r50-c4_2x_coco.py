@@ -23,8 +23,8 @@ model = dict(
 # As in detectron2: no weight decay on norms, 1,000 iterations of warm-up.
 optim_wrapper = dict(paramwise_cfg=dict(norm_decay_mult=0.0))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
-    dict(type='MultiStepLR', begin=0, end=24, by_epoch=True, milestones=[16, 22], gamma=0.1),
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, end=1000),
+    dict(type='MultiStepLR', milestones=[16, 22], gamma=0.1),
 ]
 
 # --pretrained fills both; only the extra norm is new.

@@ -33,12 +33,12 @@ model = dict(
     ],
 )
 
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
-    dict(type='MultiStepLR', begin=0, end=12, by_epoch=True, milestones=[9, 11], gamma=0.1),
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, end=500),
+    dict(type='MultiStepLR', milestones=[9, 11], gamma=0.1),
 ]
 amp_dtype = 'float16'  # mmcv's RoIAlign has no bfloat16
 auto_scale_lr = dict(enable=True, base_batch_size=16)

@@ -23,7 +23,7 @@ model = dict(
 
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.65))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, begin=0, end=1500, by_epoch=False),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, begin=1500, end={{_base_.max_iters}}, by_epoch=False),
+    dict(type='LinearLR', start_factor=1e-6, end=1500, by_epoch=False),
+    dict(type='PolyLR', power=1.0, begin=1500, by_epoch=False),
 ]
 amp_dtype = 'bfloat16'

@@ -13,15 +13,3 @@ optim_wrapper = dict(
 )
 
 train_cfg = dict(max_epochs=800)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-4, by_epoch=True, begin=0, end=10, convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=790,
-        eta_min=1e-5,
-        by_epoch=True,
-        begin=10,
-        end=800,
-        convert_to_iter_based=True,
-    ),
-]

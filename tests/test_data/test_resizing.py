@@ -14,7 +14,7 @@ from a2mim_mm.registry import TRANSFORMS
 PIPELINES = sorted(
     str(path.relative_to(ROOT / 'configs'))
     for path in (ROOT / 'configs').rglob('*.py')
-    if not {'_base_', 'mmdet', 'mmseg', 'scratch'} & {*path.relative_to(ROOT / 'configs').parts}
+    if not {'_base_', 'mmdet', 'mmseg'} & {*path.relative_to(ROOT / 'configs').parts}
     and not path.stem.startswith(('upernet', 'mask-rcnn'))
 )
 

@@ -71,6 +71,11 @@ def test_a_resumed_schedule_follows_the_new_length_of_an_epoch(tmp_path, options
             "param_scheduler = [dict(type='LinearLR', start_factor=0.1, end=9, convert_to_iter_based=True)]",
             ['LinearLR runs to epoch 9', '0.0112, 28 % of the configured 0.04'],
         ),
+        (
+            "param_scheduler = [dict(type='LinearLR', start_factor=0.1, end=5, convert_to_iter_based=True),"
+            "dict(type='CosineAnnealingLR', begin=5, convert_to_iter_based=True)]",
+            ['LinearLR runs to epoch 5', 'CosineAnnealingLR runs to epoch 6'],
+        ),
         ("param_scheduler = dict(type='MultiStepLR', milestones=[1, 3])", ['MultiStepLR runs to epoch 4']),
         (
             "param_scheduler = [dict(type='PolyLR', eta_min=0.01, begin=0, end=5, by_epoch=False)]",
@@ -80,6 +85,11 @@ def test_a_resumed_schedule_follows_the_new_length_of_an_epoch(tmp_path, options
             "train_cfg = dict(type='IterBasedTrainLoop', max_iters=9)\n"
             "param_scheduler = [dict(type='PolyLR', eta_min=0.01, begin=0, end=80, by_epoch=False)]",
             ['9 iterations', 'PolyLR runs to iteration 80'],
+        ),
+        (
+            "train_cfg = dict(type='IterBasedTrainLoop', max_iters=9)\n"
+            "param_scheduler = [dict(type='PolyLR', begin=20, by_epoch=False)]",
+            ['9 iterations', 'PolyLR runs to iteration 21'],
         ),
     ],
 )

@@ -375,7 +375,7 @@ def test_config_that_asks_for_another_start_is_refused(start, resume):
     ):
         with pytest.raises(ValueError) as error:
             start(settings, resume, pretrained)
-        message = f"config recipe.py has start='scratch': leave out {PATH}, or take its twin"
+        message = f"config recipe.py has start='scratch': leave out {PATH}, or set start=pretrained"
         assert str(error.value) == prefix + message
 
 
@@ -404,7 +404,7 @@ def test_recipe_from_a_pretraining_and_its_twin(train, refuse, pretrained, tmp_p
         message = refuse(recipe, *args)
         assert '.py starts from a pre-trained backbone: give --pretrained CHECKPOINT. ' in message
     twin = {**recipe, 'start': 'scratch'}
-    message = f"has start='scratch': leave out {path}, or take its twin\n"
+    message = f"has start='scratch': leave out {path}, or set start=pretrained\n"
     assert message in refuse(twin, '--pretrained', path, '--resume')
     assert message in refuse(recipe, '--pretrained', path, '--cfg-options', 'start=scratch')
     assert "or 'scratch', got 'pretrain'" in refuse(recipe, '--cfg-options', 'start=pretrain')

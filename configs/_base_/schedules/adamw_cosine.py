@@ -1,5 +1,5 @@
 # Table A1, for a total batch of 2048: AdamW, 10 epochs of warm-up, then cosine decay, 300 epochs in all.
-# Another number of epochs sets max_epochs and the T_max and end of the cosine.
+# Another length of training is one number: train_cfg.max_epochs. mmengine ends the cosine with it.
 base_batch_size = 2048  # Table A1
 warmup_epochs = 10  # Table A1
 
@@ -25,21 +25,11 @@ optim_wrapper = dict(
 )
 
 param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        begin=0,
-        end=warmup_epochs,
-        convert_to_iter_based=True,
-    ),
+    dict(type='LinearLR', start_factor=1e-4, end=warmup_epochs, convert_to_iter_based=True),
     dict(
         type='CosineAnnealingLR',
-        T_max=290,
-        eta_min=1e-5,  # ours; the paper gives none
-        by_epoch=True,
         begin=warmup_epochs,
-        end=300,
+        eta_min=1e-5,  # ours; the paper gives none
         convert_to_iter_based=True,
     ),
 ]

@@ -1,14 +1,7 @@
-# 100 epochs: 5 of warm-up, then cosine decay (Table A2). Another length sets max_epochs, T_max and end.
+# 100 epochs: 5 of warm-up, then cosine decay (Table A2). Another length is one number: train_cfg.max_epochs.
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-4, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=95,
-        eta_min=1e-6,  # ours, as RSB's; the paper gives none
-        by_epoch=True,
-        begin=5,
-        end=100,
-        convert_to_iter_based=True,
-    ),
+    dict(type='LinearLR', start_factor=1e-4, end=5, convert_to_iter_based=True),
+    # eta_min is ours and RSB's; the paper gives none.
+    dict(type='CosineAnnealingLR', begin=5, eta_min=1e-6, convert_to_iter_based=True),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=1)
+train_cfg = dict(by_epoch=True, max_epochs=100)

@@ -35,16 +35,8 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 optim_wrapper = dict(optimizer=dict(lr=2.5e-3 * 1024 / 256))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, by_epoch=True, begin=0, end=20, convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=80,
-        eta_min=1e-6,
-        by_epoch=True,
-        begin=20,
-        end=100,
-        convert_to_iter_based=True,
-    ),
+    dict(type='LinearLR', start_factor=1e-6, end=20, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', begin=20, eta_min=1e-6, convert_to_iter_based=True),
 ]
 custom_hooks = [
     dict(type='a2mim_mm.ThroughputHook'),

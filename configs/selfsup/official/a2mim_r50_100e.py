@@ -5,15 +5,3 @@ _base_ = './a2mim_r50.py'
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'mask_token': dict(lr_mult=0.1, decay_mult=0.0)}))
 
 train_cfg = dict(max_epochs=100)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, by_epoch=True, begin=0, end=10, convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=90,
-        eta_min=1e-5,
-        by_epoch=True,
-        begin=10,
-        end=100,
-        convert_to_iter_based=True,
-    ),
-]

@@ -26,6 +26,6 @@ amp_dtype = None  # float32, as theirs
 train_dataloader = dict(batch_size=128)
 optim_wrapper = dict(optimizer=dict(lr=4e-4), accumulative_counts=2)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=2e-6, by_epoch=True, begin=0, end=10, convert_to_iter_based=True),
-    dict(type='MultiStepLR', milestones=[700], gamma=0.1, by_epoch=True, begin=0, end=800),
+    dict(type='LinearLR', start_factor=2e-6, end=10, convert_to_iter_based=True),
+    dict(type='MultiStepLR', milestones=[700], gamma=0.1),
 ]

@@ -1,4 +1,0 @@
-# vit-b_a2mim_linear-90e.py from a random start.
-_base_ = '../vit-b_a2mim_linear-90e.py'
-
-start = 'scratch'
