@@ -73,12 +73,12 @@ def ensure_ops(env: Environment) -> None:
 
 
 def compile_ops(env: Environment) -> Path:
-    """Compiles the ops and keeps the wheel. After an interruption, the next call uses the same object files."""
+    """Compiles the ops and keeps the wheel. After an interruption, the next call uses its object files."""
     compiler = os.environ.get('CXX', 'c++')
     header = Path(sysconfig.get_path('include')) / 'Python.h'
     if not shutil.which(compiler) or not header.is_file():
         raise InstallError(
-            f'compiling the mmcv ops needs {compiler} and {header} (Debian or Ubuntu: apt install g++ python3-dev); '
+            f'compiling the mmcv ops needs {compiler} and {header} (Debian, Ubuntu: apt install g++ python3-dev); '
             'without them, set PIP_FIND_LINKS to a folder with a compiled wheel of onedl-mmcv'
         )
     source = unpacked_source(env)
