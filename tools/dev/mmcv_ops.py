@@ -78,7 +78,7 @@ def compile_ops(env: Environment) -> Path:
     header = Path(sysconfig.get_path('include')) / 'Python.h'
     if not shutil.which(compiler) or not header.is_file():
         raise InstallError(
-            f'compiling the mmcv ops needs {compiler} and {header} (Debian, Ubuntu: apt install g++ python3-dev); '
+            f'compiling the mmcv ops needs {compiler} and {header} (apt install g++ python3-dev on Debian); '
             'without them, set PIP_FIND_LINKS to a folder with a compiled wheel of onedl-mmcv'
         )
     source = unpacked_source(env)
