@@ -11,12 +11,18 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 
 PY := $(abspath $(VENV))/bin/python
-# Libraries write their caches into the clone. pip keeps its own cache, so that this is set only for what runs afterwards.
+# Libraries write their caches into the clone. pip keeps its own cache, so that these are set only for what runs afterwards.
 CACHE := $(CURDIR)/.cache
 RUN := env XDG_CACHE_HOME="$(CACHE)" MPLCONFIGDIR="$(CACHE)/matplotlib" TORCH_HOME="$(CACHE)/torch" \
 	TORCHINDUCTOR_CACHE_DIR="$(CACHE)/inductor" TRITON_CACHE_DIR="$(CACHE)/triton" MPLBACKEND=Agg "$(PY)"
+# Nothing outside tells pip to install elsewhere or otherwise. Temporary files stay here: torch is too large for many a /tmp.
+INSTALL := env -u PYTHONPATH -u PYTHONHOME -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT -u PIP_NO_BINARY -u PIP_ONLY_BINARY \
+	PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 TMPDIR="$(CACHE)/tmp" "$(PYTHON)" tools/dev/install.py
+# A stamp says that a target was installed by this Python in this place, after the files were changed on which it depends.
+STAMP := $(VENV)/.a2mim/$(shell { "$(PYTHON)" -V; pwd; } 2>&1 | cksum | cut -d' ' -f1)
+DEPENDS := setup.py pyproject.toml requirements.txt $(wildcard requirements/*.txt tools/dev/*.py)
 
-.PHONY: help demo test test-slow lint format install-demo install-test install-lint python-fits clean distclean
+.PHONY: help demo test test-slow lint format install-demo install-test install-lint python-fits missing clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -37,8 +43,15 @@ lint: install-lint  ## what pre-commit checks
 format: install-lint  ## sort imports, fix what ruff can fix, format
 	@"$(PY)" -m ruff check --fix . && "$(PY)" -m ruff format .
 
-install-demo install-test install-lint: install-%: python-fits
-	@"$(PYTHON)" tools/dev/install.py $* --venv "$(VENV)"
+install-demo install-test install-lint: install-%: $(STAMP)-%
+
+$(STAMP)-%: $(DEPENDS) $(if $(wildcard $(PY)),,missing) | python-fits
+	@mkdir -p "$(CACHE)/tmp"
+	@$(INSTALL) $* "$(VENV)"
+	@touch $@
+
+# An mmcv without ops may have taken the place of the one with them.
+$(STAMP)-test: $(if $(wildcard $(VENV)/lib/python*/site-packages/mmcv/_ext*.so),,missing)
 
 python-fits:
 	@[ -n "$(PYTHON)" ] || { echo 'no python3.11 or python3 found: make PYTHON=/path/to/python3.11 ...' >&2; exit 1; }
