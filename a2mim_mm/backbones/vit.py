@@ -1,13 +1,12 @@
 """A2MIMViT: mmpretrain's VisionTransformer with relative position bias, for any input size.
 
-Shape suffixes: b batch, l tokens (cls, if any, then h * w patches), d width, n heads. Attention in windows
-takes the tokens of a window for l, and the windows of all images for b.
+Shape suffixes: b batch, l tokens (cls, if any, then h * w patches), d width, n heads.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import torch
 from mmcv.cnn.bricks import DropPath
@@ -29,7 +28,6 @@ from .relative_position import (
     relative_position_index,
     resize_bias_table,
 )
-from .windows import merge_windows, padding_bias, split_windows
 
 TABLE = 'relative_position_bias_table'
 REL_POS_BIAS = ('layer', 'shared', None)
@@ -49,17 +47,13 @@ class RelPosAttention(BaseModule):
         attn: The attention whose sub-modules are taken over.
         grid_hw: Grid of the bias table.
         num_rows: Rows of this attention's own, zero-initialised table; 0: none.
-        window_size: Patches along a side of the windows that attend each by itself; None: all tokens do.
     """
 
-    def __init__(
-        self, attn: MultiheadAttention, grid_hw: Grid, num_rows: int, window_size: int | None
-    ) -> None:
+    def __init__(self, attn: MultiheadAttention, grid_hw: Grid, num_rows: int) -> None:
         super().__init__()
         self.num_heads = attn.num_heads
         self.attn_drop = attn.attn_drop
         self.grid_hw = grid_hw
-        self.window_size = window_size
         self.qkv = attn.qkv
         self.proj = attn.proj
         self.proj_drop = attn.proj_drop
@@ -71,25 +65,26 @@ class RelPosAttention(BaseModule):
         self, tok_bld: Tensor, grid_hw: Grid, index_ll: Tensor | None, shared_bias: Tensor | None
     ) -> Tensor:
         """Attends. Arguments and result: see :meth:`RelPosLayer.forward`."""
-        qkv, window, padding = self.qkv(tok_bld), self.window_size, None
-        if window is not None:
-            padding = padding_bias(qkv, grid_hw, window)
-            qkv = split_windows(qkv, grid_hw, window)
-        q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        bias = shared_bias
-        if self.relative_position_bias_table is not None:
-            dst_hw = grid_hw if window is None else (window, window)
-            bias = gather_bias(
-                resize_bias_table(self.relative_position_bias_table, self.grid_hw, dst_hw), index_ll
-            )
-        if padding is not None:
-            bias = padding if bias is None else bias + padding
-        out = attention(q, k, v, bias, self.attn_drop if self.training else 0.0).transpose(1, 2).flatten(2)
-        if window is not None:
-            # Before the projection, which is linear, and the drop path, which is per image.
-            out = merge_windows(out, grid_hw, window)
-        out = self.proj(out)
+        out = self.proj(self._attend(self.qkv(tok_bld), grid_hw, index_ll, shared_bias))
         return self.out_drop(self.gamma1(self.proj_drop(out)))
+
+    def _attend(
+        self, qkv_bld: Tensor, grid_hw: Grid, index_ll: Tensor | None, shared_bias: Tensor | None
+    ) -> Tensor:
+        """(b, l, d) from queries, keys and values, (b, l, 3 d)."""
+        return self._heads(qkv_bld, self._bias(grid_hw, index_ll, shared_bias))
+
+    def _bias(self, grid_hw: Grid, index_ll: Tensor | None, shared_bias: Tensor | None) -> Tensor | None:
+        """Its own bias over a grid, (1, n, l, l), or the shared one."""
+        if self.relative_position_bias_table is None:
+            return shared_bias
+        table = resize_bias_table(self.relative_position_bias_table, self.grid_hw, grid_hw)
+        return gather_bias(table, index_ll)
+
+    def _heads(self, qkv_bld: Tensor, bias: Tensor | None) -> Tensor:
+        """Attention of all heads, (b, l, d)."""
+        q, k, v = qkv_bld.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return attention(q, k, v, bias, self.attn_drop if self.training else 0.0).transpose(1, 2).flatten(2)
 
 
 class RelPosLayer(TransformerEncoderLayer):
@@ -99,16 +94,13 @@ class RelPosLayer(TransformerEncoderLayer):
         layer: The layer whose sub-modules are taken over.
         grid_hw: Grid of the bias table.
         num_rows: Rows of this layer's own bias table; 0: none.
-        window_size: Patches along a side of the windows that attend each by itself; None: all tokens do.
     """
 
-    def __init__(
-        self, layer: TransformerEncoderLayer, grid_hw: Grid, num_rows: int, window_size: int | None
-    ) -> None:
+    def __init__(self, layer: TransformerEncoderLayer, grid_hw: Grid, num_rows: int) -> None:
         BaseModule.__init__(self, layer.init_cfg)  # the parent's own would build all parts once more
         self.embed_dims = layer.embed_dims
         self.ln1 = layer.ln1
-        self.attn = RelPosAttention(layer.attn, grid_hw, num_rows, window_size)
+        self.attn = RelPosAttention(layer.attn, grid_hw, num_rows)
         self.ln2 = layer.ln2
         self.ffn = layer.ffn
 
@@ -120,8 +112,7 @@ class RelPosLayer(TransformerEncoderLayer):
         Args:
             tok_bld: (b, l, d) tokens.
             grid_hw: Grid of the patches among them.
-            index_ll: ``relative_position_index`` of that grid, or of a window's, for a layer with a table of
-                its own.
+            index_ll: ``relative_position_index`` of that grid, for a layer with its own table.
             shared_bias: (1, n, l, l) bias that all such layers share, for a layer without one.
 
         Returns:
@@ -140,13 +131,6 @@ class A2MIMViT(VisionTransformer):
     ``layers.N.attn.relative_position_bias_table`` (``'layer'``) or ``relative_position_bias_table``
     (``'shared'``), of shape ((2h - 1)(2w - 1) + 3, heads), without the + 3 where there is no cls token.
 
-    With ``window_size``, all layers but ``global_layers`` attend within windows, for images so large that
-    all tokens cannot attend to each other in every layer. A map that the window does not divide is padded at
-    the bottom and on the right, out of sight of attention. Each window sees a copy of cls, and the mean of
-    the copies goes on. Such a layer takes its bias table for the grid of a window: with ``img_size=224``,
-    patches of 16 and windows of 14, as it was pre-trained. (After ViTDet, https://arxiv.org/abs/2203.16527,
-    whose ViT has no cls token.)
-
     Loading a state dict resamples its position embedding and tables to the grid of ``img_size``. A state dict
     does not say how many rows and columns its grid had: the model's own grid is assumed where all shapes
     agree with it, otherwise a square; where a shape contradicts that too, loading raises ValueError.
@@ -155,28 +139,17 @@ class A2MIMViT(VisionTransformer):
         rel_pos_bias: ``'layer'``: a zero-initialised table in each layer; ``'shared'``: one for all layers;
             None: no bias.
         abs_pos_embed: Whether to add a learnable absolute position embedding.
-        window_size: Patches along a side of a window; None: every layer attends globally.
-        global_layers: Layers that attend globally although there are windows, counted from 0.
         **kwargs: Of :class:`mmpretrain.models.VisionTransformer`. The paper's ViT-S is ``arch='deit-small'``.
 
     Raises:
         ValueError: An argument has a value that is not allowed.
     """
 
-    def __init__(
-        self,
-        rel_pos_bias: str | None = 'layer',
-        abs_pos_embed: bool = True,
-        window_size: int | None = None,
-        global_layers: Sequence[int] = (),
-        **kwargs,
-    ) -> None:
+    def __init__(self, rel_pos_bias: str | None = 'layer', abs_pos_embed: bool = True, **kwargs) -> None:
         if rel_pos_bias not in REL_POS_BIAS:
             raise InputError(f'rel_pos_bias is {rel_pos_bias!r}; allowed: {REL_POS_BIAS}')
         if not isinstance(abs_pos_embed, bool):
             raise InputError(f'abs_pos_embed is {abs_pos_embed!r}; allowed: True, False')
-        if window_size is not None and (type(window_size) is not int or window_size < 1):
-            raise InputError(f'window_size is {window_size!r}; allowed: None and positive numbers of patches')
         if isinstance(kwargs.get('out_indices'), Collection):
             kwargs['out_indices'] = list(kwargs['out_indices'])  # the parent writes into the list it gets
         arch, frozen = kwargs.get('arch', 'base'), kwargs.get('frozen_stages', -1)
@@ -189,11 +162,6 @@ class A2MIMViT(VisionTransformer):
             raise InputError(f'embed_dims is {self.embed_dims}; allowed: multiples of num_heads, {heads}')
         if any(index > last for index in self.out_indices):
             raise InputError(f'out_indices is {self.out_indices}; allowed: {-last - 1} to {last}')
-        if window_size is None and global_layers or not set(global_layers) <= set(range(self.num_layers)):
-            raise InputError(
-                f'global_layers is {tuple(global_layers)}; allowed: 0 to {last} with a window_size, '
-                'none without'
-            )
         self._check_size('img_size', self.img_size)
 
         self.rel_pos_bias = rel_pos_bias
@@ -203,11 +171,7 @@ class A2MIMViT(VisionTransformer):
         rows = num_offsets(self.grid_hw) + CLS_ROWS * self.num_extra_tokens
         layer_rows = rows if rel_pos_bias == 'layer' else 0
         shared_rows = rows if rel_pos_bias == 'shared' else 0
-        self.window_size = window_size
-        self.layers = ModuleList(
-            RelPosLayer(layer, self.grid_hw, layer_rows, None if i in global_layers else window_size)
-            for i, layer in enumerate(self.layers)
-        )
+        self.layers = ModuleList(RelPosLayer(layer, self.grid_hw, layer_rows) for layer in self.layers)
         self.register_parameter(TABLE, _zero_table(shared_rows, heads))
         for module in self.modules():
             if isinstance(module, DropPath):
@@ -235,13 +199,9 @@ class A2MIMViT(VisionTransformer):
             tok_bld = tok_bld + self._resize_pos_embed(self.pos_embed, self.grid_hw, grid_hw)
         tok_bld = self.pre_norm(self.drop_after_pos(tok_bld))
 
-        global_bias = self._position_bias(grid_hw, x.device)
-        window_bias = None
-        if self.window_size is not None:
-            window_bias = self._position_bias((self.window_size, self.window_size), x.device)
+        biases = self._layer_biases(grid_hw, x.device)
         outs = []
-        for i, layer in enumerate(self.layers):
-            index_ll, shared_bias = global_bias if layer.attn.window_size is None else window_bias
+        for i, (layer, (index_ll, shared_bias)) in enumerate(zip(self.layers, biases, strict=True)):
             # All by position: the wrapper with which mmengine checkpoints a layer takes no keywords.
             tok_bld = layer(tok_bld, grid_hw, index_ll, shared_bias)
             if i == self.num_layers - 1 and self.final_norm:
@@ -279,6 +239,10 @@ class A2MIMViT(VisionTransformer):
         if param_name == prefix + TABLE:
             return 0, self.num_layers + 2
         return super().get_layer_depth(param_name, prefix)
+
+    def _layer_biases(self, grid_hw: Grid, device: torch.device) -> list[tuple[Tensor | None, Tensor | None]]:
+        """Index and shared bias of each layer."""
+        return [self._position_bias(grid_hw, device)] * self.num_layers
 
     def _position_bias(self, grid_hw: Grid, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
         """Index (l, l) and shared bias (1, n, l, l) for attention over a grid; None for what is unused."""

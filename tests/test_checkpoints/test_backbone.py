@@ -11,7 +11,7 @@ from mmpretrain.models import ResNet, VisionTransformer
 from safetensors.torch import save_file
 from torch import nn
 
-from a2mim_mm.backbones import A2MIMViT
+from a2mim_mm.backbones import A2MIMViT, WindowedA2MIMViT
 from a2mim_mm.checkpoints.backbone import check_same_network, differing_images, read_pretrained
 from a2mim_mm.checkpoints.errors import CheckpointError
 from a2mim_mm.transfer import ResLayerExtraNorm
@@ -48,7 +48,8 @@ def randomised(module, seed=0):
 def vit(seed=0, arch=(), **changes):
     """A2MIMViT: 3 layers, 24 wide, 2 heads, a grid of 4 x 4."""
     settings = {**VIT, 'arch': {**VIT['arch'], **dict(arch)}, **changes}
-    return randomised(A2MIMViT(**{key: value for key, value in settings.items() if key != 'type'}), seed)
+    kind = WindowedA2MIMViT if 'window_size' in changes else A2MIMViT
+    return randomised(kind(**{key: value for key, value in settings.items() if key != 'type'}), seed)
 
 
 def resnet(depth, seed=0, **changes):
