@@ -263,7 +263,7 @@ def _forward(backbone: nn.Module, layers: Sequence[str], img_b3hw: Tensor) -> tu
     """Outputs of the layers, or of the backbone where there are none, on the CPU."""
     outputs = {}
 
-    def keep(name: str, module: nn.Module, args: tuple, output: object) -> None:
+    def keep(name: str, _module: nn.Module, _args: tuple, output: object) -> None:
         # A copy: the next module may work in place, as ReLU behind BatchNorm does.
         outputs[name] = output.clone() if isinstance(output, Tensor) else output
 

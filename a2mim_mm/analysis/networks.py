@@ -151,7 +151,7 @@ def load_encoder(source: Source, seed: int) -> Subject:
 
 
 def _see_whole_images(backbone: nn.Module) -> None:
-    """mmpretrain's backbones for masked image modeling hide patches unless their ``mask`` is None."""
+    """Mmpretrain's backbones for masked image modeling hide patches unless their ``mask`` is None."""
     if 'mask' in inspect.signature(backbone.forward).parameters:
         backbone.register_forward_pre_hook(
             lambda _, args, kwargs: (args, {**kwargs, 'mask': None}), with_kwargs=True

@@ -270,7 +270,7 @@ class A2MIMViT(VisionTransformer):
     def _resize_pos_embed(self, pos_embed: Tensor, src_hw: Grid, dst_hw: Grid) -> Tensor:
         return resize_pos_embed(pos_embed, src_hw, dst_hw, self.interpolate_mode, self.num_extra_tokens)
 
-    def _prepare_pos_embed(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+    def _prepare_pos_embed(self, state_dict: dict, prefix: str, *_args, **_kwargs) -> None:
         """Fits a state dict to this model's grid; the parent registers it as a hook before loading."""
         positions = [key for key in state_dict if key == f'{prefix}pos_embed']
         tables = [key for key in state_dict if key.startswith(prefix) and key.endswith(TABLE)]

@@ -181,6 +181,7 @@ def fill_backbone(network: nn.Module, checkpoint: dict, source: str) -> None:
 
 
 def read_as_configured(path: str | Path, cfg: Config) -> PretrainedWeights:
+    """:func:`read_pretrained` with ``pretrained_parts`` and ``fresh_params`` of a config, and its network."""
     pretrained = read_pretrained(
         path,
         parts=_as_tuple(cfg.get('pretrained_parts', (BACKBONE,))),

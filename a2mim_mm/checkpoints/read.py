@@ -74,9 +74,7 @@ def load_from_local(filename: str, map_location: MapLocation = None) -> dict:
     return _load_for_mmengine(filename, map_location)
 
 
-def _load_for_mmengine(
-    file: str | Path | io.IOBase, map_location: MapLocation = None, weights_only: bool = True
-) -> dict:
+def _load_for_mmengine(file: str | Path | io.IOBase, map_location: MapLocation = None, **_: object) -> dict:
     """What ``mmengine.runner.checkpoint`` calls; ``weights_only`` is always true here."""
     if isinstance(file, (str, Path)):
         checkpoint = load_checkpoint_file(file, map_location)

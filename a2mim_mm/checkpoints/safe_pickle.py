@@ -30,14 +30,12 @@ class Number:
 
     Args:
         name: Such as ``'f4'``.
-        align: Ignored, as ``copy``; numpy writes both.
-        copy: See ``align``.
 
     Raises:
         UnpicklingError: If it is no type of number.
     """
 
-    def __init__(self, name: str, align: bool = False, copy: bool = False) -> None:
+    def __init__(self, name: str, *_flags: bool) -> None:
         if not isinstance(name, str) or np.dtype(name).kind not in 'biufc':
             raise UnpicklingError(f'GLOBAL numpy.dtype({name!r})')
         self.dtype = np.dtype(name)
@@ -49,7 +47,8 @@ class Number:
 class NumberArray(np.ndarray):
     """Stands in for ``numpy.ndarray`` in a pickle: filled only with as many bytes as its shape asks for."""
 
-    def __new__(cls, *args: object) -> np.ndarray:
+    def __new__(cls, *_args: object) -> np.ndarray:
+        """Refuse to make an array of any other shape than that of a pickle."""
         raise UnpicklingError('GLOBAL numpy.ndarray(...)')
 
     def __setstate__(self, state: tuple) -> None:
@@ -63,7 +62,7 @@ class NumberArray(np.ndarray):
         return self.view(np.ndarray).__reduce_ex__(protocol)
 
 
-def _empty_array(*args: object) -> np.ndarray:
+def _empty_array(*_args: object) -> np.ndarray:
     """Stands in for numpy's ``_reconstruct``: an array for ``__setstate__`` to fill."""
     return np.ndarray.__new__(NumberArray, (0,), 'b')
 
@@ -122,7 +121,14 @@ class RefusedError(Exception):
 
 
 class ArrayUnpickler(pickle.Unpickler):
+    """Knows how numpy rebuilds an array of numbers, and nothing else."""
+
     def find_class(self, module: str, name: str) -> object:
+        """The stand-in of an allowed name.
+
+        Raises:
+            RefusedError: If the name is not allowed.
+        """
         if (module, name) not in _ALLOWED:
             raise RefusedError(f'it would call {module}.{name}')
         return _ALLOWED[module, name]

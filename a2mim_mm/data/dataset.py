@@ -214,7 +214,7 @@ def check_keys(loader: DataLoader) -> None:
 
 
 def printable(path: str | os.PathLike) -> str:
-    """A path for logs and pictures: bytes in it that are no UTF-8 are written as ``\\xff``."""
+    r"""A path for logs and pictures: bytes that are not UTF-8 are written as ``\xff``."""
     return os.fsencode(path).decode('utf-8', 'backslashreplace')
 
 

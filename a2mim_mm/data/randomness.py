@@ -27,6 +27,7 @@ class SampleKey(int):
     """
 
     def __new__(cls, seed: int, epoch: int, index: int, place: int | None = None) -> 'SampleKey':
+        """Make the integer, and note the rest."""
         self = super().__new__(cls, index)
         self.seed, self.epoch, self.place = seed, epoch, int(index if place is None else place)
         return self

@@ -35,4 +35,5 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def consoles(logger: logging.Logger) -> list[logging.Handler]:
+    """What writes the lines of a logger to the console."""
     return [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]

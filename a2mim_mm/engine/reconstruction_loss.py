@@ -13,7 +13,7 @@ PREFIX = 'loss_'
 class ReconstructionLoss(BaseMetric):
     """Mean over the images of each ``loss_*`` that :meth:`A2MIM.predict` writes into the samples."""
 
-    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+    def process(self, _data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keep the losses of a batch."""
         for sample in data_samples:
             self.results.append({name: value for name, value in sample.items() if name.startswith(PREFIX)})

@@ -44,4 +44,5 @@ class Fill(nn.Module):
         return img_b3hw.new_zeros(())
 
     def extra_repr(self) -> str:
+        """Settings, for ``print(model)``."""
         return f'mode={self.mode!r}'

@@ -173,4 +173,5 @@ class FocalFrequencyLoss(nn.Module):
         return focal_frequency_loss(image, target, **self.spectrum)
 
     def extra_repr(self) -> str:
+        """Settings, for ``print(model)``."""
         return ', '.join(f'{name}={value}' for name, value in {**self.spectrum, **self.composite}.items())

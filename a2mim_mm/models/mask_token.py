@@ -116,7 +116,7 @@ class MaskToken(nn.Module):
         finally:
             self._next_mask_bhw = None
 
-    def _begin(self, backbone: nn.Module, args: tuple) -> None:
+    def _begin(self, _backbone: nn.Module, _args: tuple) -> None:
         # A checkpoint around the whole backbone runs it again during backward: the mask is still needed then.
         # (No such thing happens while compiling, and dynamo cannot trace the question.)
         recomputed = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
@@ -125,7 +125,7 @@ class MaskToken(nn.Module):
         self._mask_bhw, self._next_mask_bhw = self._next_mask_bhw, None
         self._placed = False
 
-    def _inject(self, site: nn.Module, args: tuple, output):
+    def _inject(self, _site: nn.Module, _args: tuple, output):
         if self._mask_bhw is None:
             return output
         self._placed = True
@@ -140,7 +140,7 @@ class MaskToken(nn.Module):
         outputs = (self.place(output[0], self._mask_bhw), *output[1:])
         return type(output)(*outputs) if hasattr(output, '_fields') else outputs
 
-    def _end(self, backbone: nn.Module, args: tuple, output) -> None:
+    def _end(self, _backbone: nn.Module, _args: tuple, _output) -> None:
         if self._mask_bhw is not None and not self._placed:
             raise InputError(
                 f'the backbone never ran the token site {self.site!r} in its forward: choose one it runs'
@@ -202,6 +202,7 @@ class MaskToken(nn.Module):
         return feat + token * hidden
 
     def extra_repr(self) -> str:
+        """Settings, for ``print(model)``."""
         gated = self.gate is not None
         return f'channels={len(self.token)}, site={self.site!r}, mode={self.mode!r}, gated={gated}'
 

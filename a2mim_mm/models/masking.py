@@ -110,6 +110,7 @@ class PatchMask(nn.Module):
         return self(draw_scores(seeds, mask_grid(input_hw, self.patch_size)))
 
     def extra_repr(self) -> str:
+        """Settings, for ``print(model)``."""
         return f'patch_size={self.patch_size}, ratio={self.ratio}'
 
 

@@ -101,7 +101,7 @@ def compile_ops(env: Environment) -> Path:
 
 
 def unpacked_source(env: Environment) -> Path:
-    """mmcv's source in a lasting folder, so that object files survive an interruption."""
+    """Mmcv's source in a lasting folder, so that object files survive an interruption."""
     place = folder() / 'source'
     name = f'onedl_mmcv-{pin(MMCV)}'
     if not (place / name).is_dir():

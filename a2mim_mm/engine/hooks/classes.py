@@ -27,7 +27,7 @@ class ClassesHook(Hook):
     def __init__(self) -> None:
         self.trained_on: Sequence[str] | None = None
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, _runner: Runner, checkpoint: dict) -> None:
         """Remember the classes that the checkpoint was trained on."""
         meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
         self.trained_on = meta.get('classes')

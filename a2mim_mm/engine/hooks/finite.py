@@ -41,13 +41,11 @@ class FiniteHook(Hook):
         for one in wrapper.values() if hasattr(wrapper, 'values') else (wrapper,):
             one.optimizer.register_step_pre_hook(self._before_step)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, _runner: Runner, **_) -> None:
         """Look at losses that no step followed: gradients are accumulated, or float16 overflowed."""
         self._check_losses()
 
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, _runner: Runner, checkpoint: dict) -> None:
         """Look at the weights, which the last step may have broken."""
         broken = [
             name
@@ -57,7 +55,7 @@ class FiniteHook(Hook):
         if broken:
             self._stop(f'{len(broken)} weights are not finite ({first_names(broken)}), they are not saved')
 
-    def _keep_losses(self, model: nn.Module, args: tuple, outputs: object) -> None:
+    def _keep_losses(self, model: nn.Module, _args: tuple, outputs: object) -> None:
         if model.training and isinstance(outputs, dict):
             for name, value in outputs.items():
                 if 'loss' in name:  # as mmengine's parse_losses chooses
@@ -65,7 +63,7 @@ class FiniteHook(Hook):
                     total = sum(one.detach().mean() for one in values)
                     self._losses[name] = self._losses[name] + total if name in self._losses else total
 
-    def _before_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
+    def _before_step(self, optimizer: Optimizer, _args: tuple, _kwargs: dict) -> None:
         self._check_losses()
         grads = [param.grad for group in optimizer.param_groups for param in group['params']]
         grads = [grad for grad in grads if grad is not None]

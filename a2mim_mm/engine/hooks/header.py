@@ -50,9 +50,7 @@ class HeaderHook(Hook):
         """Print the header of a test."""
         self._print(runner, data=_data_text(runner.test_dataloader))
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, **_) -> None:
         """Print a line after some of the first steps, unless the log just did."""
         self._steps += 1
         if self._steps in _EARLY_STEPS and not _just_logged(runner, batch_idx):

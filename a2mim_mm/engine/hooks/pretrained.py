@@ -28,8 +28,9 @@ class PretrainedHook(Hook):
 
 
 def start_from_pretrained(runner: Runner, path: str | Path) -> None:
-    """Let a training start from a pre-trained backbone, with ``pretrained_parts`` and ``fresh_params`` of its
-    config; logs the table of :meth:`PretrainedWeights.load_into`.
+    """Let a training start from a pre-trained backbone, and log the table of what was loaded.
+
+    ``pretrained_parts`` and ``fresh_params`` of the config say what the backbone is.
 
     Raises:
         CheckpointError: At once, if the checkpoint does not fill the backbone.

@@ -21,8 +21,8 @@ from a2mim_mm.registry import HOOKS
 class ReconstructionHook(Hook):
     """Draws original | masked | prediction | composite, always of the same images under the same masks.
 
-    A grid goes to disk and to every back-end of the visualizer. Drawing leaves
-    the training as it was: mode, gradients and random states.
+    A grid goes to ``reconstructions`` in the work directory and to every back-end of the visualizer. Drawing
+    leaves the training as it was: mode, gradients and random states.
 
     Args:
         images: A folder or a list of image files; None takes images of the training set, spread
@@ -30,7 +30,6 @@ class ReconstructionHook(Hook):
         count: Number of images, one a row.
         interval: Epochs between two grids; the end of training gets one in any case.
         seed: Seed of the masks.
-        out_dir: Where grids go, ``reconstructions`` in the work directory if None.
 
     Raises:
         ValueError: If ``count`` or ``interval`` is below 1.
@@ -45,7 +44,6 @@ class ReconstructionHook(Hook):
         count: int = 8,
         interval: int = 1,
         seed: int = 0,
-        out_dir: str | None = None,
     ) -> None:
         if count < 1:
             raise InputError(f'count must be at least 1, got {count}')
@@ -55,7 +53,6 @@ class ReconstructionHook(Hook):
         self.count = count
         self.interval = interval
         self.seed = seed
-        self.out_dir = out_dir
         self._img_b3hw: Tensor | None = None
         self._drawn_iter = -1
 
@@ -95,7 +92,7 @@ class ReconstructionHook(Hook):
         mask_bhw = draw_mask(model, self._img_b3hw, self.seed)
         pictures = reconstruct(model, self._img_b3hw.to(device), mask_bhw)
         grid = draw_grid(pictures, max_rows=self.count, caption=f'epoch {epoch}')
-        path = Path(self.out_dir or Path(runner.work_dir) / 'reconstructions') / f'epoch_{epoch:04d}.png'
+        path = Path(runner.work_dir) / 'reconstructions' / f'epoch_{epoch:04d}.png'
         write_png(path, grid)
         runner.visualizer.add_image('reconstructions', grid, step=step)
         runner.logger.info(f'Reconstructions drawn: {path}')

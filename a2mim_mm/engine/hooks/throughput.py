@@ -49,17 +49,15 @@ class ThroughputHook(Hook):
             runner.message_hub.log_scalars[name] = HistoryBuffer(max_length=1)
         self._mark = time.perf_counter()
 
-    def before_train_epoch(self, runner: Runner) -> None:
+    def before_train_epoch(self, _runner: Runner) -> None:
         """Leave out validation and checkpoints between epochs."""
         self._mark = time.perf_counter()
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+    def before_train_iter(self, _runner: Runner, **_) -> None:
         """The batch is here: waiting ends."""
         self._arrival = time.perf_counter()
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, data_batch: dict | None = None, **_) -> None:
         """Publish speed and waiting share."""
         now = time.perf_counter()
         self._steps.append((_batch_size(runner, data_batch), self._arrival - self._mark, now - self._mark))

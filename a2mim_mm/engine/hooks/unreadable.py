@@ -42,9 +42,7 @@ class UnreadableImagesHook(Hook):
         self._pending: set[str] = set()
         self._known: set[str] = set()
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, data_batch: dict | None = None, **_) -> None:
         """Collect the notes of a batch."""
         for sample in data_batch['data_samples']:
             self._pending.update(sample.get('unreadable', ()))
