@@ -1,8 +1,8 @@
-"""Starting from a pre-trained backbone: wholly, or not at all.
+"""Fills a backbone from a checkpoint: completely, or not at all.
 
 mmengine's ``init_cfg`` and ``load_from`` load the names that match and warn of the rest, so a training can
-start from weights that are half random. Here every parameter and buffer of the backbone has to come from the
-checkpoint, but for those that the config lists as new.
+start from weights that are half random. Here every parameter and buffer of the backbone must come from the
+checkpoint, except those that the config lists as new.
 """
 
 import inspect
@@ -22,10 +22,10 @@ from .read import load_checkpoint_file
 from .saved_config import read_saved_config, registered_class
 
 BACKBONE = 'backbone'
-_UNSEEN = ('style', 'patch_size')  # strides within blocks; a patch by its resized embedding
+_UNSEEN = ('style', 'patch_size')  # what weights do not show: strides within blocks, and resized patches
 MISSING, MISSHAPEN = 'not in the checkpoint', 'of another shape'  # rows of the table
 _OTHERS = 'tools/convert_checkpoint.py converts checkpoints of other libraries'
-_POSITIONS = ('pos_embed', 'relative_position_bias_table')  # an encoder's own tensors that a model may lack
+_POSITIONS = ('pos_embed', 'relative_position_bias_table')  # tensors of an encoder that a model may lack
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class PretrainedWeights:
         source: Where it comes from, for messages.
         weights: Names within the backbone, and tensors.
         outside: Names of what else the checkpoint holds: decoder, mask token, classifier.
-        parts: Sub-modules of the model that make up the backbone, such as ``backbone`` and, in a C4 detector,
+        parts: Sub-modules of the model that make up the backbone: ``backbone``, and in a C4 detector also
             ``roi_head.shared_head``.
-        fresh_params: Beginnings of names, within a part, that are new: the checkpoint must not hold them.
+        fresh_params: How names of new parameters begin, within a part. The checkpoint must not hold them.
         saved: What the checkpoint's own config says, see :func:`read_saved_config`.
     """
 
@@ -56,16 +56,16 @@ class PretrainedWeights:
             raise InputError(f'pretrained_parts is empty; by default it is {(BACKBONE,)}')
 
     def load_into(self, model: nn.Module) -> str:
-        """Fill the model's backbone; position embedding and bias tables are resampled where it does that.
+        """Fill the model's backbone. A backbone may resample its position embedding and bias tables.
 
         Returns:
-            A table: how many tensors were loaded, resampled, new, left over, and the first names of each.
+            A table: how many tensors were loaded, resampled, new, or left over, with the first names.
 
         Raises:
-            CheckpointError: If a parameter or buffer stays unfilled that is not listed as new, one that is
-                listed is in the checkpoint or not in the model, a shape differs, or the checkpoint's encoder
+            CheckpointError: If a parameter or buffer is not filled and not listed as new; if one that is
+                listed is in the checkpoint or not in the model; if a shape differs; or if the checkpoint's encoder
                 has more layers. The message holds the table.
-            ValueError: If the model has no sub-module of a part's name.
+            ValueError: If the model has no sub-module with the name of a part.
         """
         modules = {part: _submodule(model, part) for part in self.parts}
         titles = {part: self._load_part(module) for part, module in modules.items()}
@@ -80,7 +80,7 @@ class PretrainedWeights:
         children = {name for module in modules.values() for name, _ in module.named_children()}
         fresh = self.fresh_params
         problems = {
-            'of pretrained_parts without a single tensor from the checkpoint': [
+            'of pretrained_parts without any tensor from the checkpoint': [
                 part for part, names in titles.items() if not {'loaded', 'resampled'} & {*names.values()}
             ],
             MISSING: groups[MISSING],
@@ -103,10 +103,10 @@ class PretrainedWeights:
         return f'backbone from {self.source}\n{table}'
 
     def _load_part(self, module: nn.Module) -> dict[str, str]:
-        """Load what fits into one part; says for each of its tensors which group it belongs to."""
+        """Load what fits into one part, and sort its tensors into the groups of the table."""
         try:
             misfit = load_what_fits(module, self.weights)
-        except (AssertionError, RuntimeError, ValueError) as error:  # of a backbone that resamples
+        except (AssertionError, RuntimeError, ValueError) as error:  # raised by a backbone that resamples
             raise CheckpointError(
                 f'{self.source} does not fit this {type(module).__name__}: {error}'
             ) from error
@@ -124,9 +124,9 @@ class PretrainedWeights:
 
 
 def load_pretrained(model: nn.Module, path: str | Path, cfg: Config) -> str:
-    """Fill a model's backbone with ``pretrained_parts`` and ``fresh_params`` of its config.
+    """Fill a model's backbone; ``pretrained_parts`` and ``fresh_params`` of the config say what that is.
 
-    Returns and raises as :meth:`PretrainedWeights.load_into`.
+    Returns and raises like :meth:`PretrainedWeights.load_into`.
     """
     return read_as_configured(path, cfg).load_into(model)
 
@@ -135,8 +135,8 @@ def read_pretrained(path: str | Path, **kwargs) -> PretrainedWeights:
     """Find the backbone in a checkpoint.
 
     Args:
-        path: What a training of this package or of mmengine wrote, where the backbone's names begin with
-            ``backbone.``, or a plain state dict of a backbone; ``.pth`` or ``.safetensors``.
+        path: Checkpoint of a training of this package or of mmengine, in which the backbone's names begin
+            with ``backbone.``; or a plain state dict of a backbone. ``.pth`` or ``.safetensors``.
         **kwargs: ``parts`` and ``fresh_params`` of :class:`PretrainedWeights`.
 
     Raises:
@@ -146,7 +146,7 @@ def read_pretrained(path: str | Path, **kwargs) -> PretrainedWeights:
 
 
 def find_pretrained(checkpoint: dict, path: str | Path, **kwargs) -> PretrainedWeights:
-    """:func:`read_pretrained` of a file that was read already."""
+    """:func:`read_pretrained` for the content of a file."""
     content = checkpoint.get('state_dict', checkpoint)
     if not isinstance(content, dict):
         raise CheckpointError(
@@ -192,10 +192,10 @@ def read_as_configured(path: str | Path, cfg: Config) -> PretrainedWeights:
 
 
 def check_same_network(saved: dict, cfg: Config, source: str) -> None:
-    """Compare what weights do not show: the checkpoint's own config, where it has one, with the training's.
+    """Compare what weights do not show: the config in the checkpoint, if it has one, with the training's.
 
     Raises:
-        CheckpointError: If heads, strides within blocks, or patches differ; names both values.
+        CheckpointError: If heads, strides within blocks, or patches differ. Names both values.
     """
     theirs, ours = (_facts((one.get('model') or {}).get(BACKBONE)) for one in (saved, cfg))
     differing = [
@@ -205,13 +205,13 @@ def check_same_network(saved: dict, cfg: Config, source: str) -> None:
     ]
     if differing:
         raise CheckpointError(
-            f'{source} is of another network, though names and shapes agree: {"; ".join(sorted(differing))} '
-            f'(model.{BACKBONE}): write the values of the checkpoint'
+            f'{source} belongs to another network, although names and shapes agree: '
+            f'{"; ".join(sorted(differing))} (model.{BACKBONE}). Write the values of the checkpoint'
         )
 
 
 def differing_images(saved: dict, cfg: Config, source: str) -> list[str]:
-    """How images were normalised for a checkpoint, where the training does it in another way."""
+    """How the images of a checkpoint were normalised, if the training does it in another way."""
     theirs, ours = (_normalisation(one) for one in (saved, cfg))
     return [
         f'{source} was trained on images with {key}={theirs[key]}, here data_preprocessor has {ours[key]}'
@@ -221,7 +221,7 @@ def differing_images(saved: dict, cfg: Config, source: str) -> list[str]:
 
 
 def _facts(backbone: object) -> dict:
-    """What a backbone's config says that its weights do not, as far as it is known."""
+    """What a backbone's config says and its weights do not show."""
     if not isinstance(backbone, dict):
         return {}
     kind = registered_class(backbone.get('type'))
@@ -234,12 +234,12 @@ def _facts(backbone: object) -> dict:
     for key in _UNSEEN:
         default = defaults[key].default if key in defaults else None
         facts[key] = backbone.get(key, default)
-    # A training config names mmdet's classes too, of which this package knows no defaults.
+    # A training config also names classes of mmdet, whose defaults this package does not know.
     return {key: value for key, value in facts.items() if isinstance(value, (int, str, list))}
 
 
 def _normalisation(cfg: dict) -> dict:
-    """Mean, std and order of colours of a config's images."""
+    """Mean, std and colour order of a config's images."""
     preprocessor = (cfg.get('model') or {}).get('data_preprocessor') or cfg.get('data_preprocessor')
     if not isinstance(preprocessor, dict):
         return {}
@@ -249,7 +249,7 @@ def _normalisation(cfg: dict) -> dict:
 
 
 def _as_tuple(names: object) -> object:
-    """What a config or --cfg-options gives as a list; anything else is left for the check of names."""
+    """A list from a config or --cfg-options as a tuple; anything else is left to the check of names."""
     return tuple(names) if isinstance(names, list) else names
 
 
@@ -271,9 +271,9 @@ def _submodule(model: nn.Module, name: str) -> nn.Module:
 def _of_the_encoder(unused: dict[str, torch.Tensor], children: set[str]) -> list[str]:
     """Names that belong to an encoder like the model's, not to a head.
 
-    These are its position tensors; what modules that the model has hold more of, as ``layers.12.``; and
-    more modules of a kind, as ``layer4`` beside ``layer3``, unless they are mere norms, as the ``ln2`` of
-    mean pooling.
+    These are: its position tensors; further parts of modules that the model has, such as ``layers.12.``; and
+    further modules of a kind, such as ``layer4`` next to ``layer3``. Mere norms do not count, such as the
+    ``ln2`` of mean pooling.
     """
     families = {child.rstrip('0123456789') for child in children}
     found = []

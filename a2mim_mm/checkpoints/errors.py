@@ -4,4 +4,4 @@ from a2mim_mm.errors import InputError
 
 
 class CheckpointError(InputError):
-    """A checkpoint that is missing, damaged, refused, or of another model."""
+    """A checkpoint is missing, damaged, refused, or belongs to another model."""

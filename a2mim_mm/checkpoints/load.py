@@ -61,15 +61,15 @@ def load_network(
 
 
 def load_strictly(model: nn.Module, state_dict: dict, source: str) -> None:
-    """Load weights of which none may be missing, left over or of another shape.
+    """Load weights. None may be missing, left over, or of another shape.
 
     Args:
         model: The model to fill.
-        state_dict: Names and tensors; what wrappers put into names is dropped.
+        state_dict: Names and tensors. What wrappers add to names is removed.
         source: Where they come from, for the message.
 
     Raises:
-        CheckpointError: If names or shapes differ, or numbers are not finite; names the first few.
+        CheckpointError: If names or shapes differ, or numbers are not finite. Names the first few.
     """
     weights = plain_names(state_dict)
     check_finite(weights, source)
@@ -81,24 +81,21 @@ def load_strictly(model: nn.Module, state_dict: dict, source: str) -> None:
     }
     found = [f'{len(names)} {title} ({first_names(names)})' for title, names in groups.items() if names]
     if found:
-        raise CheckpointError(
-            f'{source} is the checkpoint of another model than this {type(model).__name__}: '
-            + '; '.join(found)
-        )
+        raise CheckpointError(f'{source} does not fit this {type(model).__name__}: ' + '; '.join(found))
 
 
 def plain_names(state_dict: dict) -> dict:
-    """A state dict without what data parallel training and ``torch.compile`` put into names.
+    """A state dict without what data parallel training and ``torch.compile`` add to names.
 
     Raises:
-        CheckpointError: If a name is there with and without it.
+        CheckpointError: If a name occurs both with and without it.
     """
     plain = {}
     for key, value in state_dict.items():
         name = _WRAPPERS.sub('', key) if isinstance(key, str) else key
         if name in plain:
             raise CheckpointError(
-                f'the checkpoint holds {name} twice, as {key} and without what wrappers add'
+                f'the checkpoint holds {name} twice: as {key}, and without what wrappers add'
             )
         plain[name] = value
     return plain
@@ -108,7 +105,7 @@ def check_finite(weights: dict, source: str) -> None:
     """Refuse weights with NaN or infinite numbers.
 
     Raises:
-        CheckpointError: Names the tensors.
+        CheckpointError: If there are some. Names the tensors.
     """
     damaged = [
         name
@@ -120,7 +117,7 @@ def check_finite(weights: dict, source: str) -> None:
 
 
 class Misfit(NamedTuple):
-    """Names that keep a state dict from being that of a model."""
+    """Names in which a state dict and a model differ."""
 
     missing: list[str]
     unexpected: list[str]
@@ -128,7 +125,7 @@ class Misfit(NamedTuple):
 
 
 def load_what_fits(model: nn.Module, weights: dict[str, torch.Tensor]) -> Misfit:
-    """Load weights, and say which do not fit; with ``misshapen`` ones, the model is left partly loaded."""
+    """Load weights, and say which do not fit. If some are ``misshapen``, the model is partly loaded."""
     misshapen = []
     try:
         keys = model.load_state_dict(weights, strict=False)
@@ -140,11 +137,11 @@ def load_what_fits(model: nn.Module, weights: dict[str, torch.Tensor]) -> Misfit
         expected = model.state_dict()
         missing = [key for key in expected if key not in weights]
         unexpected = [key for key in weights if key not in expected]
-    # Older BatchNorms were saved without their counter, which nothing reads.
+    # Older BatchNorms were saved without their counter. Nothing reads it.
     missing = [key for key in missing if not key.endswith('num_batches_tracked')]
     return Misfit(missing, unexpected, misshapen)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model itself, where a Runner has wrapped it for several ranks."""
+    """The model itself, also if a Runner has wrapped it for several ranks."""
     return model.module if is_model_wrapper(model) else model

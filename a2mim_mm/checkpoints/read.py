@@ -34,22 +34,21 @@ def load_checkpoint_file(path: str | Path, map_location: MapLocation = 'cpu') ->
         map_location: Where tensors go, as in :func:`torch.load`.
 
     Returns:
-        What the file holds; of a ``.safetensors`` file the state dict, or where it has the config of its
-        network in its metadata, ``dict(state_dict=..., meta=dict(cfg=...))``.
+        What the file holds. For a ``.safetensors`` file that is the state dict, or
+        ``dict(state_dict=..., meta=dict(cfg=...))`` if its metadata has the config of its network.
 
     Raises:
-        CheckpointError: If the file is missing, empty, damaged, no checkpoint
-            at all, or holds anything but tensors, plain Python values, numpy
-            arrays and mmengine's ``HistoryBuffer``.
+        CheckpointError: If the file is missing, empty, damaged, not a checkpoint, or holds anything but
+            tensors, plain Python values, numpy arrays and mmengine's ``HistoryBuffer``.
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        raise CheckpointError(f'{path} is a folder, not a checkpoint file')
+        raise CheckpointError(f'{path} is a folder, not a checkpoint')
     if not path.is_file():
         raise CheckpointError(f'there is no checkpoint at {path}')
     if path.stat().st_size == 0:
         raise CheckpointError(
-            f'the checkpoint {path} is empty: writing it was interrupted, use an earlier one'
+            f'the checkpoint {path} is empty, because writing it was interrupted: use an earlier one'
         )
     if path.suffix == '.safetensors':
         return _read_safetensors(path, map_location)
@@ -60,9 +59,8 @@ def load_checkpoint_file(path: str | Path, map_location: MapLocation = 'cpu') ->
 def install_safe_loader() -> None:
     """Make mmengine load every checkpoint through this module.
 
-    Covers ``Runner`` (``load_from``, ``resume``), ``init_cfg`` of type
-    ``Pretrained`` and ``load_checkpoint``, for local files, s3 and http(s).
-    Loaders that others registered with mmengine keep their own ways.
+    This covers ``Runner`` (``load_from``, ``resume``), ``init_cfg`` of type ``Pretrained`` and
+    ``load_checkpoint``, for local files, s3 and http(s). Loaders that others registered with mmengine stay.
     """
     CheckpointLoader.register_scheme('', load_from_local, force=True)
     mmengine_checkpoint._safe_torch_load = _load_for_mmengine
@@ -75,7 +73,7 @@ def load_from_local(filename: str, map_location: MapLocation = None) -> dict:
 
 
 def _load_for_mmengine(file: str | Path | io.IOBase, map_location: MapLocation = None, **_: object) -> dict:
-    """What ``mmengine.runner.checkpoint`` calls; ``weights_only`` is always true here."""
+    """What ``mmengine.runner.checkpoint`` calls. Here ``weights_only`` is always true."""
     if isinstance(file, (str, Path)):
         checkpoint = load_checkpoint_file(file, map_location)
     else:
@@ -109,14 +107,14 @@ def _read_safetensors(path: Path, map_location: MapLocation) -> dict:
             cfg = (file.metadata() or {}).get('cfg')
         return weights if cfg is None else dict(state_dict=weights, meta=dict(cfg=cfg))
     except SafetensorError as error:
-        raise CheckpointError(f'{path} is damaged or no safetensors file: {error}') from error
+        raise CheckpointError(f'{path} is damaged or not a safetensors file: {error}') from error
 
 
 def _read_torch(file: io.IOBase, name: str, map_location: MapLocation) -> dict:
     start = file.read(64)
     file.seek(0)
-    if not start.startswith((b'PK', b'\x80')):  # a zip archive, as torch.save writes, or a bare pickle
-        raise CheckpointError(f'{name} is no checkpoint: it begins with {start[:16]!r}')
+    if not start.startswith((b'PK', b'\x80')):  # a zip archive, which torch.save writes, or a bare pickle
+        raise CheckpointError(f'{name} is not a checkpoint: it begins with {start[:16]!r}')
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     _check_archive(file, size, name)
@@ -127,7 +125,7 @@ def _read_torch(file: io.IOBase, name: str, map_location: MapLocation) -> dict:
         raise CheckpointError(_refusal(name, str(error), _unknown_globals(file))) from error
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # whatever a file of arbitrary bytes makes the unpickler stumble over
+    except Exception as error:  # anything can happen to an unpickler that reads arbitrary bytes
         reason = str(error).partition('\n')[0]
         raise CheckpointError(
             f'{name} is damaged or cut short ({reason}): use an earlier checkpoint'
@@ -139,7 +137,7 @@ def _read_torch(file: io.IOBase, name: str, map_location: MapLocation) -> dict:
 
 
 def _check_archive(file: io.IOBase, size: int, name: str) -> None:
-    """Refuse an archive that would grow while it is read: torch.save compresses nothing."""
+    """Refuse an archive that would grow while it is read: torch.save does not compress."""
     if file.read(2) == b'PK':
         file.seek(0)
         try:
@@ -153,17 +151,17 @@ def _check_archive(file: io.IOBase, size: int, name: str) -> None:
         unpacked = sum(entry.file_size for entry in entries)
         if packed or unpacked > size:
             raise CheckpointError(
-                f'{name} is refused: {len(packed)} of its parts are compressed, which torch.save never '
-                f'does, and its {size:,} bytes would unpack to {unpacked:,}'
+                f'{name} is refused: torch.save does not compress, but {len(packed)} parts of this file are '
+                f'compressed, and its {size:,} bytes would unpack to {unpacked:,}'
             )
     file.seek(0)
 
 
 def check_sizes(content: object, size: int, name: str) -> None:
-    """Refuse arrays that are larger than their file: views that repeat a few numbers without end.
+    """Refuse arrays that are larger than their file, which are views that repeat a few numbers.
 
     Raises:
-        CheckpointError: Names the shape.
+        CheckpointError: If there is one. Names the shape.
     """
     seen, waiting = set(), [content]
     while waiting:
@@ -187,12 +185,12 @@ def check_sizes(content: object, size: int, name: str) -> None:
 
 
 def _unknown_globals(file: io.IOBase) -> list[str]:
-    """All names that a checkpoint's pickle wants beyond those that are known; found without running it."""
+    """All names that a checkpoint's pickle calls and that are not allowed, found without running it."""
     file.seek(0)
     try:
         with torch.serialization.safe_globals(allowed_globals()):
             return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
-    except Exception:  # of an older format, or damaged
+    except Exception:  # the file is damaged, or of an older format
         return []
 
 
@@ -203,8 +201,8 @@ def _refusal(name: str, message: str, unknown: Sequence[str]) -> str:
     names = dict.fromkeys([wanted.group(1), *unknown])
     return (
         f'{name} is refused: reading it would call {", ".join(names)}, and a checkpoint may hold only '
-        'tensors, plain Python values, numpy arrays and mmengine histories. If you trust its origin, write '
-        'its encoder to a new file: python tools/convert_checkpoint.py OLD NEW --to mmpretrain --trust'
+        'tensors, plain Python values, numpy arrays and mmengine histories. If you trust the file, write its '
+        'encoder to a new one: python tools/convert_checkpoint.py OLD NEW --to mmpretrain --trust'
     )
 
 
@@ -212,19 +210,21 @@ def read_array_pickle(path: Path) -> dict:
     """Read a pickle that holds numpy arrays and plain Python values.
 
     Raises:
-        CheckpointError: If it wants anything else, is damaged, or holds no dict.
+        CheckpointError: If it holds anything else, is damaged, or is not a dict.
     """
     try:
         with path.open('rb') as file:
             content = ArrayUnpickler(file, encoding='latin1').load()
     except (RefusedError, pickle.UnpicklingError) as error:
         if isinstance(error, pickle.UnpicklingError) and not str(error).startswith('GLOBAL '):
-            raise CheckpointError(f'{path} is damaged or no pickle: {error}') from error
+            raise CheckpointError(f'{path} is damaged or not a pickle: {error}') from error
         raise CheckpointError(
             f'{path} is refused: {error}, and a raw pickle may hold only numpy arrays and plain Python values'
         ) from error
-    except Exception as error:  # whatever a file of arbitrary bytes makes the unpickler stumble over
-        raise CheckpointError(f'{path} is damaged or no pickle: {type(error).__name__}: {error}') from error
+    except Exception as error:  # anything can happen to an unpickler that reads arbitrary bytes
+        raise CheckpointError(
+            f'{path} is damaged or not a pickle: {type(error).__name__}: {error}'
+        ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f'{path} holds a {type(content).__name__}, not a dict of weights')
     check_sizes(content, path.stat().st_size, str(path))

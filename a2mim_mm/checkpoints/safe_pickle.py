@@ -17,7 +17,7 @@ _STATISTICS = frozenset({'min', 'max', 'mean', 'current'})
 
 
 class Settings:
-    """Stands in for ``argparse.Namespace``, in which timm and DINO save their settings: all is forgotten."""
+    """Stands in for ``argparse.Namespace``, in which timm and DINO save their settings, and forgets them."""
 
     def __setstate__(self, state: object) -> None:
         """Take nothing."""
@@ -26,13 +26,13 @@ class Settings:
 class Number:
     """Stands in for ``numpy.dtype`` in a pickle: the type of a number and its byte order, and nothing else.
 
-    A real dtype can be told by a pickle to take the bytes of an array for addresses.
+    With a real dtype a pickle can make numpy take the bytes of an array for addresses.
 
     Args:
         name: Such as ``'f4'``.
 
     Raises:
-        UnpicklingError: If it is no type of number.
+        UnpicklingError: If it is not a type of number.
     """
 
     def __init__(self, name: str, *_flags: bool) -> None:
@@ -45,7 +45,7 @@ class Number:
 
 
 class NumberArray(np.ndarray):
-    """Stands in for ``numpy.ndarray`` in a pickle: filled only with as many bytes as its shape asks for."""
+    """Stands in for ``numpy.ndarray`` in a pickle; takes only as many bytes as its shape asks for."""
 
     def __new__(cls, *_args: object) -> np.ndarray:
         """Refuse to make an array of any other shape than that of a pickle."""
@@ -55,7 +55,7 @@ class NumberArray(np.ndarray):
         _, shape, number, fortran, content = state
         if type(number) is not Number or not isinstance(content, bytes):
             raise UnpicklingError('GLOBAL numpy.ndarray.__setstate__')
-        array = np.frombuffer(content, number.dtype).reshape(shape)  # raises where they do not agree
+        array = np.frombuffer(content, number.dtype).reshape(shape)  # raises if they do not agree
         super().__setstate__((1, array.shape, number.dtype, bool(fortran), content))
 
     def __reduce_ex__(self, protocol: int) -> tuple:
@@ -78,7 +78,7 @@ NUMPY_FUNCTIONS = {'_reconstruct': _empty_array, 'scalar': _number_scalar}
 
 
 def _history_method(owner: type, name: str) -> Callable:
-    """Stands in for ``getattr``, which pickles of a ``HistoryBuffer`` call to name its methods."""
+    """Stands in for ``getattr``, with which pickles of a ``HistoryBuffer`` name its methods."""
     if owner is not HistoryBuffer or name not in _STATISTICS:
         raise UnpicklingError(f'GLOBAL builtins.getattr(...,{name!r})')
     return vars(HistoryBuffer)[name]
@@ -117,7 +117,7 @@ _ALLOWED = {
 
 
 class RefusedError(Exception):
-    """The pickle wants a name that is not allowed."""
+    """A pickle calls a name that is not allowed."""
 
 
 class ArrayUnpickler(pickle.Unpickler):

@@ -1,8 +1,8 @@
 """The config inside a checkpoint, read as data: its text is parsed, never run, and builds networks only.
 
 mmengine saves the config of a training as Python source. Executing it, or importing what its types name,
-would let a checkpoint run code; so only literals and ``dict(...)`` are read, and only registered classes of
-network parts are built, none of which imports, opens or downloads anything that its arguments name.
+would let a checkpoint run code. So only literals and ``dict(...)`` are read, and only registered parts of
+networks are built. None of these imports, opens or downloads anything that its arguments name.
 """
 
 import ast
@@ -22,7 +22,7 @@ _REGISTRIES = {
     'mmpretrain': (MMPRETRAIN_MODELS,),
     'a2mim_mm': (MODELS,),
 }
-# Where classes must come from: what is registered besides reads files or talks to hubs while it is built,
+# Where classes must come from. Other registered classes read files or talk to hubs while they are built.
 _NETWORKS = (
     'torch.nn.',
     'mmcv.cnn.',
@@ -34,9 +34,9 @@ _NETWORKS = (
     'a2mim_mm.backbones.',
     'a2mim_mm.transfer.',
 )
-# and so does this one, whose arguments also name things to import.
+# So does this one, and its arguments name things to import.
 _NO_NETWORKS = ('mmpretrain.models.backbones.timm_backbone.',)
-# Left out: other sources of weights, which all come from the checkpoint, and scopes, which mmengine imports.
+# Left out: other sources of weights, as all come from the checkpoint, and scopes, which mmengine imports.
 _DROPPED = ('init_cfg', 'pretrained', 'checkpoint_path', '_scope_')
 
 
@@ -48,17 +48,17 @@ def read_saved_config(checkpoint: dict, source: str) -> dict:
         source: Where it comes from, for messages.
 
     Returns:
-        Those of the sections that there are, without entries that name other weights or scopes.
+        The sections that exist, without entries that name other weights or scopes.
 
     Raises:
-        CheckpointError: If there is no config with a model, or it is more than values and ``dict(...)``.
+        CheckpointError: If there is no config with a model, or it holds more than values and ``dict(...)``.
     """
     meta = checkpoint.get('meta')
     text = meta.get('cfg') if isinstance(meta, dict) else None
     if not isinstance(text, str):
         raise CheckpointError(
-            f'{source} does not say how its network is built, as checkpoints of a training do: '
-            "load_backbone(path, backbone=dict(type='ResNet', depth=50)) builds what you name"
+            f'{source} does not say how its network is built, unlike checkpoints of a training. Say it: '
+            "load_backbone(path, backbone=dict(type='ResNet', depth=50))"
         )
     try:
         statements = ast.parse(text).body
@@ -77,10 +77,10 @@ def read_saved_config(checkpoint: dict, source: str) -> dict:
 
 
 def saved_input_size(saved: dict) -> tuple[int, int] | None:
-    """Height and width of the crops of a training, from its saved config; None where that does not tell."""
+    """Height and width of the crops of a training, from its saved config; None if that does not tell."""
     dataset = saved.get('train_dataloader')
     try:
-        while 'pipeline' not in dataset:  # the loader's, then of what wrappers such as RepeatDataset wrap
+        while 'pipeline' not in dataset:  # into wrappers such as RepeatDataset
             dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
         return training_size(dataset['pipeline'])
     except (AttributeError, TypeError, KeyError, IndexError):
@@ -91,11 +91,11 @@ def _value(node: ast.expr) -> object:
     """The value of an expression of literals and ``dict(...)``.
 
     Raises:
-        ValueError: If it is anything else; names it.
+        ValueError: If it is anything else. Names it.
     """
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
         items = [(keyword.arg, _value(keyword.value)) for keyword in node.keywords]
-        for mapping in node.args:  # dict({'a.b': 1}), as mmengine writes keys that are no names
+        for mapping in node.args:  # dict({'a.b': 1}): mmengine writes keys like this if they are not names
             items += _items(mapping)
         return _dict(items)
     if isinstance(node, ast.Dict):
@@ -107,7 +107,7 @@ def _value(node: ast.expr) -> object:
 
 def _items(node: ast.expr) -> list[tuple[object, object]]:
     if not isinstance(node, ast.Dict) or None in node.keys:
-        raise ValueError(f'{ast.unparse(node)[:80]} is no plain dict')
+        raise ValueError(f'{ast.unparse(node)[:80]} is not a plain dict')
     return [(ast.literal_eval(key), _value(value)) for key, value in zip(node.keys, node.values, strict=True)]
 
 
@@ -135,7 +135,7 @@ def check_network(cfg: object, source: str) -> None:
 
 
 def registered_class(name: object) -> type | None:
-    """The registered class of a name; unlike a registry's own search, imports nothing."""
+    """The registered class of a name. Unlike a registry's own search, this imports nothing."""
     scope, _, key = name.rpartition('.') if isinstance(name, str) else ('', '', '')
     for registry in _REGISTRIES.get(scope, ()):
         registry.import_from_location()
@@ -145,7 +145,7 @@ def registered_class(name: object) -> type | None:
 
 
 def training_size(pipeline: Sequence[dict]) -> tuple[int, int] | None:
-    """Height and width of the crop of a training pipeline; None if it has no RandomResizedCrop."""
+    """Height and width of the crop of a training pipeline; None if there is no RandomResizedCrop."""
     for step in pipeline:
         if step['type'].endswith('RandomResizedCrop'):
             scale = step['scale']

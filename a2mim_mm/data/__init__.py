@@ -1,4 +1,4 @@
-"""Images: folders, with and without labels, decoding, and randomness that belongs to the sample."""
+"""Images: folders with and without labels, decoding, and randomness that belongs to the sample."""
 
 from a2mim_mm import quiet  # noqa: F401, before anything imports mmpretrain's data sets
 

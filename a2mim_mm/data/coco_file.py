@@ -1,4 +1,4 @@
-"""An annotation file in COCO's format: what mmdet would stumble over, or misread in silence."""
+"""Checks an annotation file in COCO's format for what mmdet would stumble over or misread in silence."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from mmengine import fileio
 
 from a2mim_mm.errors import InputError
 
-_NUMBERS = {int, float}  # as JSON is read; no bool
+_NUMBERS = {int, float}  # as JSON gives them, without bool
 _MIN_OUTSIDE = 0.05  # of the image's side: less is rounding
 _MANY_OUTSIDE = 0.1  # of the boxes
 _MANY_UNUSED = 0.01  # of the annotations: COCO itself has a few boxes below one pixel
@@ -22,10 +22,10 @@ class CocoUse:
 
     Attributes:
         classes: ``metainfo.classes``, in their order.
-        labelled: Annotations are loaded, so there must be some.
-        masks: ``segmentation`` is loaded or evaluated.
-        rle: Masks may be run-length codes; without (``poly2mask=False``) mmdet drops those in silence.
-        evaluated: pycocotools reads the file, too, which needs ``iscrowd``.
+        labelled: Whether annotations are loaded, so that there must be some.
+        masks: Whether ``segmentation`` is loaded or evaluated.
+        rle: Whether masks may be run-length codes. With ``poly2mask=False`` mmdet drops them in silence.
+        evaluated: Whether pycocotools reads the file too; it needs ``iscrowd``.
     """
 
     classes: tuple[str, ...]
@@ -36,24 +36,24 @@ class CocoUse:
 
 
 def check_coco_file(path: str, use: CocoUse, backend_args: dict | None = None) -> tuple[list[str], list[str]]:
-    """Read an annotation file once and check all of it, in time linear in its length.
+    """Read an annotation file once and check all of it; the time is linear in its length.
 
     Args:
         path: The file.
-        use: What is read of it.
-        backend_args: Of mmengine's file backend.
+        use: What the data set reads of it.
+        backend_args: Arguments of mmengine's file backend.
 
     Returns:
-        The names of the images, and what is worth a warning.
+        The names of the images, and warnings.
 
     Raises:
-        ValueError: At the first fault; names the file, the entry and the remedy.
+        ValueError: At the first fault. The message names the file, the entry and the remedy.
         FileNotFoundError: If there is no such file.
     """
     content = _read(path, backend_args)
     for name in ('images', 'categories', *(('annotations',) if use.labelled else ())):
         if not isinstance(content.get(name), list) or not content[name]:
-            raise InputError(f'{path} has no {name!r}, a list as in COCO, or an empty one')
+            raise InputError(f'{path} needs {name!r}, a list with at least one entry')
     warnings = check_categories(path, content['categories'], use.classes)
     sizes = {}
     for image in content['images']:
@@ -68,11 +68,11 @@ def check_coco_file(path: str, use: CocoUse, backend_args: dict | None = None) -
 def check_categories(path: str, categories: Sequence[dict], classes: Sequence[str]) -> list[str]:
     """Compare a file's categories with the classes of the data set.
 
-    mmdet numbers the categories in the order of the *file*, those that the classes do not name left out, and
-    takes number k for class k.
+    mmdet leaves out the categories that the classes do not name, numbers the others in the order of the
+    *file*, and takes number k for class k.
 
     Returns:
-        A warning where categories are left out.
+        A warning if categories are left out.
 
     Raises:
         ValueError: If a label would mean another class than its annotation.
@@ -92,8 +92,8 @@ def check_categories(path: str, categories: Sequence[dict], classes: Sequence[st
     absent = [name for name in classes if name not in names]
     if absent:
         raise InputError(
-            f'{path} has no category {absent[0]!r}, which metainfo.classes names, but {listed}: '
-            'names must be equal to the letter, or mmdet leaves them out and numbers the others anew'
+            f'{path} has no category {absent[0]!r}, which metainfo.classes names; it has {listed}. '
+            'Write the same names: mmdet leaves out the others and numbers the rest anew'
         )
     found = tuple(name for name in names if name in classes)
     if found != tuple(classes):
@@ -110,7 +110,7 @@ def _read(path: str, backend_args: dict | None) -> dict:
     try:
         content = json.loads(fileio.get_text(path, backend_args=backend_args))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f'{path} is no JSON: {error}') from error
+        raise InputError(f'{path} is not JSON: {error}') from error
     if not isinstance(content, dict):
         raise InputError(
             f"{path} holds a {type(content).__name__}, not COCO's 'images', 'annotations', 'categories'"
@@ -119,13 +119,13 @@ def _read(path: str, backend_args: dict | None) -> dict:
 
 
 def _name(entry: object) -> str:
-    """How to find an entry: by its id, or as it is."""
+    """How to find an entry: its id, or the entry itself."""
     return repr(entry['id']) if isinstance(entry, dict) and 'id' in entry else repr(entry)[:100]
 
 
 def _image_problem(image: dict, sizes: dict) -> str | None:
     if not isinstance(image, dict):
-        return 'is no dictionary'
+        return 'is not a dictionary'
     if not isinstance(image.get('id'), (int, str)):
         return f'has {_value(image, "id")}: write a number'
     for key in ('width', 'height'):
@@ -134,12 +134,12 @@ def _image_problem(image: dict, sizes: dict) -> str | None:
     if not isinstance(image.get('file_name'), str):
         return f'has {_value(image, "file_name")}: write a path below the folder of the images'
     if image['id'] in sizes:
-        return 'is there twice: ids must differ'
+        return 'occurs twice: give each entry its own id'
     return None
 
 
 def _check_annotations(path: str, content: dict, sizes: dict, use: CocoUse) -> list[str]:
-    """Check each annotation by itself, then what only all of them show; returns warnings."""
+    """Check each annotation, then all of them together; returns warnings."""
     used_ids = {category['id'] for category in content['categories'] if category['name'] in use.classes}
     known_ids = {category['id'] for category in content['categories']}
     seen, unused, learnt, outside, total = set(), [], 0, 0, 0
@@ -164,21 +164,21 @@ def _check_annotations(path: str, content: dict, sizes: dict, use: CocoUse) -> l
         seen.add(ann['id'])
     if use.labelled and not learnt:
         raise InputError(
-            f'{path}: mmdet uses none of its {total} annotations of the classes, as each has a box '
-            'outside of its image or below one pixel, an area of 0, or iscrowd 1: a bbox is '
+            f'{path}: mmdet uses none of its {total} annotations of the classes. Each has a box outside '
+            'of its image or below one pixel, an area of 0, or iscrowd 1. Write each bbox as '
             '[x, y, width, height], in pixels'
         )
     if outside > _MANY_OUTSIDE * total and corners:
         raise InputError(
-            f'{path}: {outside} of {total} boxes end outside of their image, as [x1, y1, x2, y2] would: '
-            'write each bbox as [x, y, width, height]'
+            f'{path}: {outside} of {total} boxes end outside of their image and look like '
+            '[x1, y1, x2, y2]: write each bbox as [x, y, width, height]'
         )
     warnings = []
     if outside > _MANY_OUTSIDE * total:
         warnings.append(f'{path}: {outside} of {total} boxes end outside of their image')
     if len(unused) > _MANY_UNUSED * total:
         warnings.append(
-            f'{path}: mmdet leaves out {len(unused)} of {total} annotations, such as {unused[0]}: their '
+            f'{path}: mmdet leaves out {len(unused)} of {total} annotations, such as {unused[0]}. Their '
             'boxes are outside of the image or below one pixel, or their area is 0'
         )
     return warnings
@@ -186,16 +186,16 @@ def _check_annotations(path: str, content: dict, sizes: dict, use: CocoUse) -> l
 
 def _annotation_problem(ann: dict, sizes: dict, known_ids: set, seen: set) -> str | None:
     if not isinstance(ann, dict):
-        return 'is no dictionary'
+        return 'is not a dictionary'
     for key in ('id', 'image_id', 'category_id'):
         if not isinstance(ann.get(key), (int, str)):
             return f'has {_value(ann, key)}: write a number'
     if ann['image_id'] not in sizes:
-        return f"is of image {ann['image_id']!r}, whose id 'images' does not have (numbers, not strings?)"
+        return f"belongs to image {ann['image_id']!r}, but 'images' has no such id (a string or a number?)"
     if ann['category_id'] not in known_ids:
-        return f"is of category {ann['category_id']!r}, whose id 'categories' does not have"
+        return f"belongs to category {ann['category_id']!r}, but 'categories' has no such id"
     if ann['id'] in seen:
-        return 'is there twice: ids must differ'
+        return 'occurs twice: give each entry its own id'
     return None
 
 
@@ -204,36 +204,36 @@ def _box_problem(ann: dict) -> str | None:
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         return f'has bbox {str(box)[:100]}: write [x, y, width, height], in pixels'
     if box[2] < 0 or box[3] < 0:
-        return f'has bbox {box}, of a negative size: write [x, y, width, height], in pixels'
+        return f'has bbox {box} with a negative size: write [x, y, width, height], in pixels'
     if not _is_number(ann.get('area')):
-        return f'has {_value(ann, "area")}: write the area of the mask, or of the box, in pixels'
+        return f'has {_value(ann, "area")}: write the area of the mask or of the box in pixels'
     return None
 
 
 def _crowd_problem(ann: dict, use: CocoUse) -> str | None:
     if ann.get('iscrowd', None if use.evaluated else 0) not in (0, 1):
-        return f'has {_value(ann, "iscrowd")}: write 0, or 1 for a crowd that is left out'
+        return f'has {_value(ann, "iscrowd")}: write 0, or 1 for a crowd, which mmdet leaves out'
     return None
 
 
 def _mask_problem(ann: dict, width: float, height: float, use: CocoUse) -> str | None:
     mask = ann.get('segmentation')
     if not mask:
-        return f'has {_value(ann, "segmentation")}: masks need it; to train boxes only, see docs/your_data.md'
+        return f'has {_value(ann, "segmentation")}: write it, or train boxes alone, as docs/your_data.md says'
     if isinstance(mask, list):
         if not isinstance(mask[0], list):
             return 'has a flat list as segmentation: nest it, [[x1, y1, x2, y2, ...]]'
         if not all(isinstance(part, list) and _NUMBERS.issuperset(map(type, part)) for part in mask):
-            return 'has a segmentation that is no list of lists of numbers, [[x1, y1, x2, y2, ...]]'
+            return 'needs lists of numbers as segmentation, [[x1, y1, x2, y2, ...]]'
         if all(len(part) < 6 or len(part) % 2 for part in mask):
-            return 'has a segmentation without a polygon of three points, [[x1, y1, x2, y2, x3, y3, ...]]'
+            return 'has no polygon of at least three points, [[x1, y1, x2, y2, x3, y3, ...]]'
         return None
     if not isinstance(mask, dict) or not isinstance(mask.get('counts'), (list, str)):
-        return 'has a segmentation that is neither polygons nor a run-length code, dict(size=..., counts=...)'
+        return 'needs polygons or a run-length code, dict(size=..., counts=...), as segmentation'
     if mask.get('size') != [height, width]:
-        return f'has a run-length code of size {mask.get("size")}, its image [{height}, {width}]'
+        return f'has a run-length code of size {mask.get("size")}, but its image is [{height}, {width}]'
     if not use.rle and not ann.get('iscrowd'):
-        return 'has a run-length code, which LoadAnnotations drops: set its poly2mask=True'
+        return 'has a run-length code, which LoadAnnotations drops: set poly2mask=True there'
     return None
 
 

@@ -31,39 +31,33 @@ EXTENSIONS = (
 class UnlabelledImages(BaseDataset):
     """Every image below a folder, nested or not, in an order that is the same on every machine.
 
-    Links to folders are followed, each folder is visited once, hidden files
-    and folders (``._x.jpg``, ``.cache``) are passed over. Sub-folders have no
-    meaning: ImageNet's classes are just folders.
+    Links to folders are followed, and each folder is visited once. Hidden files and folders (``._x.jpg``,
+    ``.cache``) are left out. Sub-folders have no meaning: ImageNet's classes are just folders.
 
-    An index may be a :class:`SampleKey`, from :class:`KeyedSampler`, which
-    all randomness of the pipeline follows from; a plain integer ``i`` means
-    ``SampleKey(0, 0, i)``, for evaluation: :func:`check_keys` refuses to train
-    by such. An unreadable image is replaced by another one,
-    which follows from the key, too; ``unreadable`` in the results lists
-    "path: reason" of each image passed over.
+    All randomness of a sample follows from its index, a :class:`SampleKey` from :class:`KeyedSampler`. A
+    plain integer ``i`` means ``SampleKey(0, 0, i)``: that is for evaluation, and :func:`check_keys` refuses
+    to train with it. Another image takes the place of one that cannot be read; which one follows from the
+    key, too. The results then list "path: reason" of each image that was left out as ``unreadable``.
 
     Args:
         data_root: The folder.
-        pipeline: Transforms, the first one a :class:`LoadImage`.
-        extensions: Endings of the files to take, in any case.
-        ann_file: Text file with the path of an image, relative to
-            ``data_root``, on each line; saves searching the folder.
-            Relative to ``data_root`` itself unless absolute.
-        repeats: Number of times that an epoch has each image, each time with
-            a crop, flip and mask of its own; for folders of a few images.
+        pipeline: Transforms, beginning with a :class:`LoadImage`.
+        extensions: Endings of the files to take, in upper or lower case.
+        ann_file: Text file with the path of an image, relative to ``data_root``, on each line. It saves
+            searching the folder. Its own path is relative to ``data_root`` unless it is absolute.
+        repeats: How often an epoch has each image, each time with another crop, flip and mask; for folders of
+            a few images.
         max_refetch: Number of replacements to try for one unreadable image; 0 where each image counts, as in
             a test.
-        indices: As in mmengine's ``BaseDataset``: the number of images to
-            take, or their indices; None for all.
-        serialize_data: As in ``BaseDataset``: keep the paths in one block of
-            memory that workers share.
-        lazy_init: As in ``BaseDataset``: search the folder when first needed.
+        indices: As in mmengine's ``BaseDataset``: the number of images to take, or their indices; None for
+            all.
+        serialize_data: As in ``BaseDataset``: keep the paths in one block of memory that workers share.
+        lazy_init: As in ``BaseDataset``: search the folder when it is first needed.
 
     Raises:
-        ValueError: If ``data_root`` is no path.
-        FileNotFoundError: If the folder, or ``ann_file``, does not exist, or there is no image in it.
+        FileNotFoundError: If the folder or ``ann_file`` does not exist or holds no image.
         NotADirectoryError: If ``data_root`` is a file.
-        ValueError: If a line of ``ann_file`` is no path of an image, or an argument is out of range.
+        ValueError: If a line of ``ann_file`` is not the path of an image, or an argument is out of range.
     """
 
     def __init__(
@@ -82,8 +76,8 @@ class UnlabelledImages(BaseDataset):
             raise InputError(f"extensions must be a list of endings like '.jpg', got {extensions!r}")
         if not isinstance(data_root, (str, os.PathLike)):
             raise InputError(
-                f'data_root must be the path of one folder, got {data_root!r} (for several take '
-                "ConcatDataset; write digits in quotes, '2024')"
+                f'data_root must be the path of one folder, got {data_root!r} (use ConcatDataset for several '
+                "folders, and write digits in quotes, '2024')"
             )
         if repeats < 1:
             raise InputError(f'repeats must be at least 1, got {repeats}')
@@ -131,10 +125,11 @@ class UnlabelledImages(BaseDataset):
             except UnreadableImageError as error:
                 unreadable.append(f'{printable(data_info["img_path"])}: {error}')
         raise InputError(
-            f'{len(unreadable)} images in a row are unreadable; the whole data set may be. They are:\n  '
+            f'{len(unreadable)} images in a row cannot be read, perhaps the whole data set:\n  '
             + '\n  '.join(unreadable)
             if self.max_refetch
-            else f'repair or remove it; unreadable, and not to be replaced (max_refetch=0): {unreadable[0]}'
+            else f'repair or remove an image that cannot be read and is not to be replaced (max_refetch=0): '
+            f'{unreadable[0]}'
         )
 
     def _candidates(self, key: SampleKey) -> Iterator[int]:
@@ -154,8 +149,8 @@ class UnlabelledImages(BaseDataset):
         kinds = ', '.join(f'{count} x {ending}' for ending, count in others.most_common(5))
         if paths and kinds:
             print_log(
-                f'{others.total()} files below {folder} are passed over, by their ending: {kinds}; taken: '
-                f'{len(paths)}',
+                f'{others.total()} files below {folder} are left out because of their ending: {kinds}. '
+                f'{len(paths)} images are taken',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -176,8 +171,8 @@ class UnlabelledImages(BaseDataset):
                 continue
             if not name.lower().endswith(self.extensions):
                 raise InputError(
-                    f'line {number} of {self.ann_file!r} must be the path of an image and nothing '
-                    f'else (no label), ending in one of {" ".join(self.extensions)}, got {name!r}'
+                    f'line {number} of {self.ann_file!r} must be the path of an image without a label, and '
+                    f'end in one of {" ".join(self.extensions)}, got {name!r}'
                 )
             paths.append(os.path.join(folder, name))
         if not paths:
@@ -194,10 +189,10 @@ def files_of(dataset: object) -> list[UnlabelledImages]:
 
 
 def check_keys(loader: DataLoader) -> None:
-    """See that a training has fresh crops and masks in each epoch, by preparing one sample as it will.
+    """Prepare one sample as the training will, and see that each epoch brings new crops and masks.
 
     Raises:
-        ValueError: If the sampler, or a data set in between, hands on plain integers.
+        ValueError: If the sampler, or a data set in between, passes plain integers on.
     """
     datasets = files_of(loader.dataset)
     if not datasets:
@@ -207,9 +202,9 @@ def check_keys(loader: DataLoader) -> None:
     if any(dataset.asked_by_key is False for dataset in datasets):
         culprit = type(loader.dataset if isinstance(index, SampleKey) else loader.sampler).__name__
         raise InputError(
-            f'train_dataloader: {culprit} hands on plain numbers, with which an image has the same crop and '
-            "mask in every epoch: write sampler=dict(type='a2mim_mm.KeyedSampler', shuffle=True), also to "
-            'count iterations, and wrap data sets by ConcatDataset and RepeatDataset only'
+            f'train_dataloader: {culprit} passes plain numbers on, so an image would have the same crop and '
+            "mask in every epoch. Write sampler=dict(type='a2mim_mm.KeyedSampler', shuffle=True), also for "
+            'trainings that count iterations, and wrap data sets by ConcatDataset and RepeatDataset only'
         )
 
 
@@ -229,11 +224,11 @@ def _text_of(path: str) -> str:
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """Paths of all files below a folder that are not hidden; links are followed, no folder is visited twice.
+    """Paths of all files below a folder that are not hidden. Links are followed, no folder is visited twice.
 
-    Folders are visited in the order of their names, so that of two names of
-    one folder the same one is taken on every machine. A file's type comes
-    with its name, without a call a file: a million files take seconds.
+    Folders are visited in the order of their names. So a folder with two names is taken by the same one on
+    every machine. The type of a file comes with its name, without a call for each file: a million files take
+    seconds.
     """
     visited = set()
     pending = [folder]

@@ -1,12 +1,13 @@
-"""From the bytes of an image file to the right picture, or to an error that says why not.
+"""Decodes an image file to the right picture, or says why it cannot.
 
-What is checked, and what cannot be: a truncated file is refused in every
-format. PNG carries checksums, so any damage to its pixels is found. JPEG
-carries none: damage is found where it leaves the stream inconsistent, which
-nearly every lost block of 512 bytes or more does and a single flipped bit
-mostly does not (JPEGs that libjpeg-turbo's simple interface does not take,
-of unusual chroma subsampling, are checked for truncation only). Of the other
-formats, too, damage is found only where it breaks the structure.
+What is found, and what is not:
+
+- A truncated file is refused in every format.
+- PNG carries checksums, so any damage is found.
+- JPEG carries none. Damage is found if it makes the stream inconsistent. Nearly every lost block of 512 bytes
+  or more does that; most single flipped bits do not. JPEGs with unusual chroma subsampling, which
+  libjpeg-turbo's simple interface does not take, are checked for truncation only.
+- In the other formats damage is found if it breaks the structure.
 """
 
 from io import BytesIO
@@ -20,7 +21,7 @@ from a2mim_mm.errors import InputError
 MAX_PIXELS = 178_956_970
 """Largest image, height * width, that is decoded: where Pillow, too, suspects a decompression bomb."""
 
-# Pillow could also start Ghostscript (EPS) or follow a vector format: a training set needs neither.
+# Pillow could also start Ghostscript (EPS) or follow a vector format. A training set needs neither.
 FORMATS = (
     *('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'DIB', 'TIFF', 'PPM'),
     *(('AVIF',) if features.check('avif') else ()),
@@ -31,8 +32,8 @@ JPEG_SIGNATURE = b'\xff\xd8\xff'
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 EXIF_ORIENTATION = 0x0112
 
-# libjpeg's warnings that some cameras and programs provoke with a sound picture. Only the first warning of a
-# file can be seen, and damaged data often shows as superfluous bytes, so they are refused unless asked for.
+# Warnings of libjpeg that some cameras and programs cause with a sound picture. libjpeg shows only the first
+# warning of a file, and damage often shows as superfluous bytes, so these files are refused unless asked for.
 ODDITIES = (
     'extraneous bytes before marker',
     'Invalid SOS parameters',
@@ -43,30 +44,27 @@ ODDITIES = (
 
 
 class UnreadableImageError(InputError):
-    """The image cannot be read, or not without the risk of a wrong picture; the message is the reason."""
+    """The image cannot be read, or might be read wrongly. The message is the reason."""
 
 
 def decode_image(data: bytes, strict: bool = True) -> np.ndarray:
-    """Decode an image file; its content decides the format, whatever it is called.
+    """Decode an image file. Its content decides the format, not its name.
 
-    The picture is what a viewer shows: upright (EXIF orientation applied),
-    the first frame of an animation, transparent parts over white, CMYK (as
-    Adobe stores it, inverted) and palettes converted, grey repeated in three
-    channels, 16 bits a channel reduced to their upper 8.
+    The picture is what a viewer shows: upright (EXIF orientation applied), the first frame of an animation,
+    transparent parts over white, CMYK (as Adobe stores it, inverted) and palettes converted, grey repeated in
+    three channels, 16 bits a channel reduced to their upper 8.
 
     Args:
         data: Content of the file.
-        strict: False accepts JPEGs with the ``ODDITIES`` that some cameras
-            write, such as superfluous bytes before the end, at the price
-            that damage behind the first oddity may go unseen.
+        strict: False accepts JPEGs with the ``ODDITIES`` that some cameras write, such as superfluous bytes
+            before the end. Damage behind the first oddity may then go unseen.
 
     Returns:
         BGR image, uint8 (height, width, 3), contiguous.
 
     Raises:
-        UnreadableImageError: If the file is empty, truncated, found to be
-            damaged, of an unknown format, larger than ``MAX_PIXELS``, or
-            holds values with no agreed range (float, 32 bits).
+        UnreadableImageError: If the file is empty, truncated, visibly damaged, of an unknown format, larger
+            than ``MAX_PIXELS``, or holds values without an agreed range (float, 32 bits).
     """
     if not data:
         raise UnreadableImageError('the file is empty')
@@ -78,11 +76,11 @@ def decode_image(data: bytes, strict: bool = True) -> np.ndarray:
 
 
 def _decode_jpeg(data: bytes, strict: bool) -> tuple[np.ndarray, int]:
-    """BGR image and EXIF orientation of a JPEG, by libjpeg-turbo, which can be made to report damage."""
+    """BGR image and EXIF orientation of a JPEG. libjpeg-turbo can report damage, and here it does."""
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     except (ValueError, KeyError):
-        # Unusual chroma subsampling, which is sound, or a broken header, of which Pillow says more.
+        # Unusual chroma subsampling, which is sound, or a broken header. Pillow says more about either.
         return _decode_by_pillow(data)
     _check_size(height, width)
     try:
@@ -97,7 +95,7 @@ def _decode_jpeg(data: bytes, strict: bool) -> tuple[np.ndarray, int]:
 
 
 def _jpeg_orientation(data: bytes) -> int:
-    """EXIF orientation; 1, upright, where the EXIF block itself is broken: the picture is not."""
+    """EXIF orientation; 1, upright, if only the EXIF block is broken and not the picture."""
     try:
         return Image.open(BytesIO(data), formats=('JPEG',)).getexif().get(EXIF_ORIENTATION, 1)
     except Exception:  # Pillow raises whatever its parser trips over
@@ -112,12 +110,12 @@ def _decode_by_pillow(data: bytes) -> tuple[np.ndarray, int]:
         image = Image.open(BytesIO(data), formats=FORMATS)
         _check_size(image.height, image.width)
         image.load()
-        # Asked for after loading: TIFF turns the picture, and removes the tag, while loading.
+        # Asked for after loading: while loading, TIFF turns the picture and removes the tag.
         orientation = image.getexif().get(EXIF_ORIENTATION, 1)
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(f'no known image format; the file begins with {data[:8]!r}') from error
+        raise UnreadableImageError(f'not a known image format; the file begins with {data[:8]!r}') from error
     except Exception as error:  # Pillow raises whatever its parsers trip over
         raise UnreadableImageError(f'damaged or truncated file: {type(error).__name__}: {error}') from error
     return _to_rgb(image)[:, :, ::-1], orientation
@@ -148,7 +146,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def _upright(img_hw3: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo the EXIF orientation; values that are not 1 to 8 mean nothing and change nothing."""
+    """Undo the EXIF orientation; values other than 1 to 8 mean nothing and change nothing."""
     if orientation in (5, 6, 7, 8):
         img_hw3 = img_hw3.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):

@@ -1,4 +1,4 @@
-"""A folder of images with a sub-folder for each class."""
+"""A folder of images, with a sub-folder for each class."""
 
 import os
 
@@ -10,11 +10,11 @@ from .dataset import UnlabelledImages
 
 @DATASETS.register_module()
 class LabelledImages(UnlabelledImages):
-    """Images in one folder a class, as ImageNet and torchvision's ``ImageFolder`` have them.
+    """Images with one folder for each class, as ImageNet and torchvision's ``ImageFolder`` have them.
 
-    A class is a folder directly below ``data_root`` that holds an image, at any depth; classes are numbered
-    in the order of their names. Everything else is as in :class:`UnlabelledImages`: damaged images are
-    replaced (by one of any class, with its own label), and the pipeline's randomness follows from the key.
+    A class is a folder directly below ``data_root`` that holds an image at any depth. Classes are numbered in
+    the order of their names. Everything else is as in :class:`UnlabelledImages`. The replacement for a
+    damaged image may be of any class, and brings its label.
 
     The images of a class follow each other, so ``indices=list(range(0, N, 10))`` is a tenth of every class.
 
@@ -22,7 +22,7 @@ class LabelledImages(UnlabelledImages):
         **kwargs: Of :class:`UnlabelledImages`.
 
     Raises:
-        ValueError: If an image lies directly in ``data_root``, or outside of it.
+        ValueError: If an image lies directly in ``data_root`` or outside of it.
     """
 
     def load_data_list(self) -> list[dict]:
@@ -38,6 +38,6 @@ class LabelledImages(UnlabelledImages):
         name, _, rest = os.path.relpath(path, self.data_root).partition(os.sep)
         if not rest or name == os.pardir:
             raise InputError(
-                f'{path} lies in no folder of a class: {self.data_root!r} must hold one folder for each class'
+                f'{path} is not in the folder of a class: {self.data_root!r} needs a folder for each class'
             )
         return name

@@ -1,4 +1,4 @@
-"""Files that a data set names: which of them are not there."""
+"""Which of the files that a data set names are not there."""
 
 import os
 from collections import Counter
@@ -8,7 +8,7 @@ _ENDINGS_SHOWN = 5
 
 
 def absent_files(paths: Iterable[str]) -> list[str]:
-    """Those of the paths that are no files; a folder is listed once, which is cheap over a network, too."""
+    """The paths that do not exist. Each folder is listed once, which is cheap on network disks too."""
     folders: dict[str, set[str]] = {}
     absent = []
     for path in paths:
@@ -21,7 +21,7 @@ def absent_files(paths: Iterable[str]) -> list[str]:
 
 
 def endings(folder: str) -> Counter[str]:
-    """How many files of each ending a folder and its sub-folders hold, hidden ones left out."""
+    """How many files of each ending a folder and its sub-folders hold, without hidden files."""
     names = (name for _, _, names in os.walk(folder, followlinks=True) for name in names if name[0] != '.')
     return Counter(os.path.splitext(name)[1] for name in names)
 

@@ -1,4 +1,4 @@
-"""A look at some masks of a segmentation data set, before a loss meets values that it has no class for."""
+"""Looks at some masks of a segmentation data set before a loss meets values without a class."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,19 +13,19 @@ SAMPLE = 64  # masks; decoding one of 512 x 512 takes milliseconds
 def check_masks(
     infos: Sequence[dict], load: Callable[[dict], dict], classes: Sequence[str] | int, ignore: set[int]
 ) -> list[str]:
-    """Load a sample of masks, spread evenly over the list and the same each time, and look at the values.
+    """Load some masks, spread evenly over the list and the same each time, and check their values.
 
     Args:
-        infos: What the data set lists, ``seg_map_path`` and what ``load`` needs.
+        infos: What the data set lists: ``seg_map_path`` and whatever ``load`` needs.
         load: The data set's own ``LoadAnnotations``; returns ``gt_seg_map``, of shape (H, W).
         classes: The names of the values 0, 1, 2, ..., or their number.
         ignore: The values that all losses ignore.
 
     Returns:
-        A warning where classes never occur while an ignored value does.
+        A warning if some classes never occur while an ignored value does.
 
     Raises:
-        ValueError: If a mask is not two-dimensional or has a value without a class; names the file.
+        ValueError: If a mask is not two-dimensional or has a value without a class. Names the file.
     """
     count = classes if isinstance(classes, int) else len(classes)
     chosen = np.unique(np.linspace(0, len(infos) - 1, SAMPLE).round().astype(int))
@@ -50,8 +50,8 @@ def check_masks(
     names = [str(label) if isinstance(classes, int) else f'{classes[label]!r} ({label})' for label in unseen]
     shown = ', '.join(names[:5]) + (f', and {len(names) - 5} more' if len(names) > 5 else '')
     return [
-        f'{infos[0]["seg_map_path"]} and others, {len(chosen)} masks seen: no pixel is of class {shown}, '
-        f'but the value {ignored[0]} occurs, which is ignored: what is drawn as {ignored[0]} is never learnt'
+        f'in {len(chosen)} masks, such as {infos[0]["seg_map_path"]}, no pixel is of class {shown}. The '
+        f'value {ignored[0]} occurs, and it is ignored: the model never learns what is drawn as {ignored[0]}'
     ]
 
 
@@ -63,33 +63,33 @@ def _load(info: dict, load: Callable[[dict], dict]) -> np.ndarray:
         raise InputError(f'{path} cannot be loaded as a mask: {error}') from error
     if mask.ndim != 2:
         raise InputError(
-            f'{path} has {mask.shape[-1]} channels: a mask has one, whose value is the number of the class '
+            f'{path} has {mask.shape[-1]} channels, but a mask has one with the number of the class '
             "(Pillow's modes L and P; RGB and RGBA hold colours)"
         )
     highest = _highest_of_16_bits(path)
     if highest > 255:
-        raise InputError(f'{path} has values up to {highest}, of which 8 bits are read: write 0 to 255')
+        raise InputError(f'{path} has values up to {highest}, but only 8 bits are read: write 0 to 255')
     return mask
 
 
 def _highest_of_16_bits(path: str) -> int:
-    """The highest value of a mask of more than 8 bits, 0 for others: read as 8 bits, 256 becomes 0."""
+    """The highest value of a mask of more than 8 bits, of which 256 would be read as 0; 0 for other masks."""
     try:
         with Image.open(path) as image:
             return image.getextrema()[1] if image.mode.startswith('I') else 0
-    except OSError:  # in no folder of this machine, or of a format that only the data set's loader knows
+    except OSError:  # not a file of this machine, or a format that only the data set's loader knows
         return 0
 
 
 def _remedy(seen: set[int], stray: set[int], count: int, ignore: set[int]) -> str:
-    """What to write where the values tell."""
+    """What to write, as far as the values tell."""
     void = min(ignore, default=255)
     if stray == {count} and 0 not in seen:
-        return ': where values begin with 1, set reduce_zero_label=True in the data set, or write them from 0'
+        return ': the values begin with 1: set reduce_zero_label=True in the data set, or write them from 0'
     if stray == {count}:
-        return f': write it as {void}, which is ignored, or name one class more'
+        return f': write it as {void}, which is ignored, or name one more class'
     values = ', '.join(map(str, sorted(seen)[:10])) + (', ...' if len(seen) > 10 else '')
     return (
-        f' (the sample has {values}): number the classes from 0 without gaps, name all of them in '
-        f'metainfo.classes, and write {void} for what is ignored'
+        f' (the masks have {values}): number the classes from 0 without gaps, name all of them in '
+        f'metainfo.classes, and write {void} for what is to be ignored'
     )

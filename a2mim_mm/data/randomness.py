@@ -1,8 +1,7 @@
 """Randomness that belongs to the sample.
 
-Crop, flip and mask of a sample follow from (seed, epoch, index) alone, so
-that they are the same with any number of workers and ranks, and after a
-restart.
+Crop, flip and mask of a sample follow from (seed, epoch, index) alone. So they are the same with any number
+of workers and ranks, and after a restart.
 """
 
 import random
@@ -14,10 +13,10 @@ import torch
 
 
 class SampleKey(int):
-    """An index that carries what the randomness of its sample follows from.
+    """An index that also carries the source of its sample's randomness.
 
-    Being an integer, it passes through data sets that wrap others, such as mmengine's ``ConcatDataset`` and
-    ``RepeatDataset``: their arithmetic changes the index and keeps the rest.
+    It is an integer, so it passes through data sets that wrap others, such as mmengine's ``ConcatDataset``
+    and ``RepeatDataset``. Their arithmetic changes the index and keeps the rest.
 
     Args:
         seed: Seed of the run, not negative.
@@ -34,12 +33,12 @@ class SampleKey(int):
 
     @property
     def index(self) -> int:
-        """The index in the data set that is asked."""
+        """The index in the data set."""
         return int(self)
 
     @property
     def words(self) -> tuple[int, int, int]:
-        """All that randomness follows from."""
+        """The three numbers that all randomness follows from."""
         return self.seed, self.epoch, self.place
 
     def __getnewargs__(self) -> tuple[int, ...]:
@@ -70,11 +69,10 @@ class SampleKey(int):
 def seeded(key: SampleKey) -> Iterator[None]:
     """Seed the global CPU generators of ``random``, numpy and torch from a key; restore them afterwards.
 
-    Transforms of mmcv and mmpretrain draw from these. Generators of
-    accelerators are left alone.
+    Transforms of mmcv and mmpretrain draw from these. Generators of accelerators are not touched.
     """
     states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
-    # SeedSequence keeps neighbouring keys from giving related streams, which their sum would not.
+    # Neighbouring keys must not give related streams. Their sum would; SeedSequence sees to it.
     words = np.random.SeedSequence(key.words).generate_state(3, np.uint32)
     random.seed(int(words[0]))
     np.random.seed(words[1])

@@ -1,4 +1,4 @@
-"""Image files for a network that is not trained on them: listed, read, brought to one size."""
+"""Image files for a network in evaluation: listed, read, and brought to one size."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 def list_images(images: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The given image files, and those below the given folders, in a fixed order.
+    """The given image files and those below the given folders, in a fixed order.
 
     Args:
         images: A folder, a file or a list of both.
 
     Raises:
-        FileNotFoundError: If one does not exist, a folder holds no image, or the list is empty.
+        FileNotFoundError: If a path does not exist, a folder holds no image, or the list is empty.
     """
     from a2mim_mm.data import UnlabelledImages  # imports mmpretrain: not for every training of every library
 
@@ -35,13 +35,13 @@ def list_images(images: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def spread(items: Sequence, count: int) -> list:
-    """At most ``count`` of the items, evenly spread, the same ones each time."""
+    """At most ``count`` of the items, evenly spread; the same ones each time."""
     places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
     return [items[place] for place in places]
 
 
 def read_image(path: Path, size_hw: tuple[int, int]) -> Tensor:
-    """An image file as the network's input size: scaled to cover it, then cropped at the centre.
+    """An image file at the input size of a network: scaled to cover it, then cropped at the centre.
 
     Args:
         path: The file.
@@ -51,7 +51,7 @@ def read_image(path: Path, size_hw: tuple[int, int]) -> Tensor:
         RGB image (3, H, W), float in 0..1.
 
     Raises:
-        UnreadableImageError: If it cannot be decoded; names the file.
+        UnreadableImageError: If the file cannot be decoded. Names it.
     """
     from a2mim_mm.data import UnreadableImageError, decode_image  # see list_images
 

@@ -1,8 +1,8 @@
 """Resizing as Pillow and torchvision do it: bilinear, antialiased.
 
-A picture made smaller without a low-pass filter keeps frequencies that it should not have, and L_freq would
-learn to predict them. torchvision's kernel for uint8 tensors gives Pillow's bilinear picture in about the
-time of cv2's bicubic one, which does not filter (docs/fidelity.md has the measurement).
+A picture that is made smaller without a low-pass filter keeps frequencies that it should not have, and L_freq
+would learn to predict them. torchvision's kernel for uint8 tensors gives Pillow's bilinear picture. It takes
+about as long as cv2's bicubic one, which does not filter (measured in docs/fidelity.md).
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ def resize(img_hw3: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class RandomResizedCrop(_RandomResizedCrop):
-    """mmpretrain's ``RandomResizedCrop``, its crops resized by :func:`resize`.
+    """mmpretrain's ``RandomResizedCrop``, but with crops resized by :func:`resize`.
 
     **Required and modified keys:** ``img``, uint8 (H, W, 3). **Modified keys:** ``img_shape``.
 

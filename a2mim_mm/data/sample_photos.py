@@ -1,4 +1,4 @@
-"""Photos inside the scikit-image and scikit-learn packages: data for a demonstration without a download."""
+"""Photos that come with scikit-image and scikit-learn, for a demonstration without a download."""
 
 from pathlib import Path
 
@@ -24,10 +24,10 @@ SKIMAGE_PHOTOS = (
 
 
 def export_sample_photos(folder: str | Path) -> list[Path]:
-    """Write the photos as JPEG files, the short side at most 256 pixels; existing ones are kept.
+    """Write the photos as JPEG files with a short side of at most 256 pixels. Existing files are kept.
 
     Args:
-        folder: Where to; created where missing.
+        folder: Where the photos go; it is created if it is missing.
 
     Returns:
         Paths of the dozen photos.

@@ -13,11 +13,10 @@ from .randomness import SampleKey
 
 @DATA_SAMPLERS.register_module()
 class KeyedSampler(DefaultSampler):
-    """mmengine's ``DefaultSampler``, of whose indices each comes as a :class:`SampleKey`.
+    """mmengine's ``DefaultSampler``, with a :class:`SampleKey` for each index.
 
-    The epoch travels with the index because workers that persist never hear
-    of a new one. mmengine's ``DistSamplerSeedHook``, a default hook with or
-    without several ranks, sets it.
+    The epoch travels with the index because persistent workers never hear of a new one. mmengine's
+    ``DistSamplerSeedHook``, a default hook, sets it.
     """
 
     def __iter__(self) -> Iterator[SampleKey]:
@@ -28,10 +27,10 @@ class KeyedSampler(DefaultSampler):
 
 @DATA_SAMPLERS.register_module()
 class KeyedRepeatAugSampler(RepeatAugSampler):
-    """mmpretrain's ``RepeatAugSampler`` (repeated augmentation); each copy of an image has its own key.
+    """mmpretrain's ``RepeatAugSampler`` (repeated augmentation), with a key for each copy of an image.
 
-    An epoch visits a third of the images, each in three versions, which go to neighbouring ranks, or follow
-    each other in one process. The versions differ in the seed of their :class:`SampleKey`.
+    An epoch visits a third of the images, each in three versions. The versions go to neighbouring ranks, or
+    follow each other in one process. They differ in the seed of their :class:`SampleKey`.
     """
 
     def __iter__(self) -> Iterator[SampleKey]:

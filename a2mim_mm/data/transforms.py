@@ -13,15 +13,15 @@ from .depth import decode_deep
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Reads an image, and refuses it rather than returning a wrong picture; see :func:`decode_image`.
+    """Reads an image with :func:`decode_image`, which refuses a file rather than returning a wrong picture.
 
     **Required keys:** ``img_path``.
     **Added keys:** ``img`` (BGR, uint8 (H, W, 3)), ``img_shape`` and ``ori_shape`` (H, W).
 
     Args:
-        strict: False accepts JPEGs with oddities that some cameras write, see :func:`decode_image`.
-        bits: Bits that images of 16 bits a channel really use, 8 to 16; by default all.
-        backend_args: Arguments of mmengine's file backend; by default it follows from the path.
+        strict: False accepts JPEGs with oddities that some cameras write; see :func:`decode_image`.
+        bits: Number of bits that images of 16 bits a channel really use, 8 to 16; by default all.
+        backend_args: Arguments of mmengine's file backend, which by default follows from the path.
     """
 
     def __init__(

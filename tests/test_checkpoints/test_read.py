@@ -200,7 +200,7 @@ def _other_zip(path, trained):
         (lambda path, trained: None, 'there is no checkpoint at'),
         (lambda path, trained: path.mkdir(), 'is a folder'),
         (lambda path, trained: path.touch(), 'is empty'),
-        (_text, 'is no checkpoint: it begins with'),
+        (_text, 'is not a checkpoint: it begins with'),
         (_truncated, 'is damaged or cut short'),
         (_other_zip, 'is damaged or cut short'),
         (lambda path, trained: path.write_bytes(pickle.dumps([1, 2])), 'is damaged'),
@@ -214,7 +214,7 @@ def test_what_is_no_checkpoint_is_refused_with_the_reason(tmp_path, trained, wri
     path = tmp_path / name
     write(path, trained)
     if name == 'x.safetensors' and path.is_file() and path.stat().st_size:
-        message = 'is damaged or no safetensors file'
+        message = 'is damaged or not a safetensors file'
     with pytest.raises(CheckpointError, match=message) as error:
         load_checkpoint_file(path)
     assert str(path) in str(error.value)

@@ -69,7 +69,7 @@ def test_names_that_are_wanted_are_in_the_message(tmp_path):
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        (b'', 'damaged or no pickle: EOFError'),
+        (b'', 'damaged or not a pickle: EOFError'),
         (b'<!DOCTYPE html>', 'damaged'),
         (pickle.dumps(dict(model=np.zeros(1000)))[:-300], 'damaged'),
         (pickle.dumps([1]), 'holds a list, not a dict'),

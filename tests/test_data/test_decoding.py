@@ -264,7 +264,7 @@ def test_damage_anywhere_in_the_pixels_of_a_png_is_refused():
     for position in np.linspace(start, end - 1, 60).astype(int):
         damaged = bytearray(data)
         damaged[position] ^= 0x10
-        with pytest.raises(UnreadableImageError, match="damaged PNG: wrong checksum of chunk b'IDAT'"):
+        with pytest.raises(UnreadableImageError, match='broken PNG file'):
             decode_image(bytes(damaged))
 
 
