@@ -63,8 +63,8 @@ class PretrainedWeights:
 
         Raises:
             CheckpointError: If a parameter or buffer is not filled and not listed as new; if one that is
-                listed is in the checkpoint or not in the model; if a shape differs; or if the checkpoint's encoder
-                has more layers. The message holds the table.
+                listed is in the checkpoint or not in the model; if a shape differs; or if the encoder in the
+                checkpoint has more layers. The message holds the table.
             ValueError: If the model has no sub-module with the name of a part.
         """
         modules = {part: _submodule(model, part) for part in self.parts}

@@ -81,7 +81,10 @@ def load_strictly(model: nn.Module, state_dict: dict, source: str) -> None:
     }
     found = [f'{len(names)} {title} ({first_names(names)})' for title, names in groups.items() if names]
     if found:
-        raise CheckpointError(f'{source} does not fit this {type(model).__name__}: ' + '; '.join(found))
+        raise CheckpointError(
+            f'{source} is the checkpoint of another model than this {type(model).__name__}: '
+            + '; '.join(found)
+        )
 
 
 def plain_names(state_dict: dict) -> dict:
