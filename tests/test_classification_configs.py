@@ -34,7 +34,7 @@ FOLDER = CONFIGS / 'classification'
 STARTED = sorted(path for path in (*FOLDER.glob('*.py'), *FOLDER.glob('official/*.py')))
 TWINNED = [path for path in STARTED if path.stem != 'custom_folders']
 SCRATCH = sorted(FOLDER.glob('scratch/*.py'))
-CLOTHING = sorted((CONFIGS / 'clothing').glob('*.py'))
+CLOTHING = sorted(CONFIGS.parent.glob('projects/clothing/configs/*.py'))
 GPUS = 8
 
 # Table A2. Crop ratio 0.95 is 224 of 236 pixels, 0.875 is 224 of 256.
@@ -177,7 +177,7 @@ def pretraining_weights(name: str) -> dict[str, torch.Tensor]:
 def source_of(path: Path) -> str:
     """The pre-training that a config starts from."""
     if path in CLOTHING:
-        return f'clothing/pretrain_{path.stem.split("_")[1]}'
+        return f'../projects/clothing/configs/pretrain_{path.stem.split("_")[1]}'
     size = 'r50' if path.stem == 'custom_folders' else path.stem.split('_')[0]
     return f'selfsup/{"official/" if path.parent.name == "official" else ""}a2mim_{size}'
 
@@ -718,7 +718,7 @@ def test_builds_and_takes_the_whole_pretrained_backbone(path):
     """The twins from scratch have the same models; see their test."""
     cfg = read(path)
     if path.stem.startswith('pretrain'):
-        assert pretraining_weights(f'clothing/{path.stem}')
+        assert pretraining_weights(f'../projects/clothing/configs/{path.stem}')
         return
     model = build(cfg).eval()
     assert cfg.start == 'pretrained'

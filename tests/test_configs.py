@@ -4,6 +4,7 @@ The tables are typed from the paper (Section 5.1, Table A1, Appendix A.1), not r
 """
 
 import copy
+import os
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from a2mim_mm.registry import MODELS
 
 FOLDER = Path(__file__).resolve().parents[1] / 'configs'
 SHIPPED = sorted(
-    str(path.relative_to(FOLDER))
-    for path in (*FOLDER.glob('selfsup/**/*.py'), *FOLDER.glob('nuclei/pretrain_*.py'))
+    os.path.relpath(path, FOLDER)
+    for path in (*FOLDER.glob('selfsup/**/*.py'), *FOLDER.glob('../projects/nuclei/configs/pretrain_*.py'))
 )
 
 # Table A1: the same for ResNet-50 and ViTs

@@ -11,7 +11,8 @@ from torch import nn
 
 FOLDER = Path(__file__).resolve().parents[1] / 'configs'
 FILES = [path.relative_to(FOLDER).with_suffix('') for path in FOLDER.rglob('*.py')]
-CONFIGS = {str(path) for path in FILES if '_base_' not in path.parts}
+PROJECTS = {f'{path.parts[-3]}/{path.stem}': path for path in FOLDER.parent.glob('projects/*/configs/*.py')}
+CONFIGS = {str(path) for path in FILES if '_base_' not in path.parts} | PROJECTS.keys()
 
 
 def rising(step, rise, start):
@@ -133,7 +134,7 @@ def test_every_config_is_here():
 
 @pytest.mark.parametrize('name', EXPECTED)
 def test_lr_of_every_epoch(name):
-    cfg, (length, count, rate) = Config.fromfile(FOLDER / f'{name}.py'), EXPECTED[name]
+    cfg, (length, count, rate) = Config.fromfile(PROJECTS.get(name, FOLDER / f'{name}.py')), EXPECTED[name]
     if cfg.train_cfg.get('max_iters') is None and not name.startswith('nuclei/mask'):
         assert cfg.train_cfg.max_epochs == count
     expected = [rate(place) for place in range(count)]

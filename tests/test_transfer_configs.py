@@ -24,6 +24,7 @@ pytest.importorskip('mmcv._ext', reason='mmdet needs the compiled ops of mmcv')
 voc_photo = pytest.importorskip('helpers.voc_photo')
 
 FOLDER = Path(__file__).resolve().parents[1] / 'configs'
+NUCLEI = FOLDER.parent / 'projects' / 'nuclei' / 'configs'
 DETECTORS = sorted(path.stem for path in (FOLDER / 'mmdet').glob('mask-rcnn_*.py'))
 SEGMENTORS = sorted(path.stem for path in (FOLDER / 'mmseg').glob('upernet_*.py'))
 SIDE = 256  # pixels, of the reduced inputs
@@ -223,7 +224,7 @@ def test_resnet_has_one_rate(name):
         assert (cfg.param_scheduler[0].end, cfg.param_scheduler[0].start_factor) == (1000, 0.001)
 
 
-@pytest.mark.parametrize('path', sorted(FOLDER.glob('nuclei/[!p]*.py')), ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', sorted(NUCLEI.glob('[!p]*.py')), ids=lambda path: path.stem)
 def test_small_configs_build(path):
     cfg = Config.fromfile(path)
     fit_to_cpu(cfg)

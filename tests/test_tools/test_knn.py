@@ -42,7 +42,7 @@ def config(folders, tmp_path):
     path = tmp_path / 'neighbours.py'
     path.write_text(
         f"""
-_base_ = {str(ROOT / 'configs/clothing/linear_resnet18.py')!r}
+_base_ = {str(ROOT / 'projects/clothing/configs/linear_resnet18.py')!r}
 model = dict(head=dict(num_classes=3))
 loader = dict(num_workers=0, persistent_workers=False, batch_size=4)
 train_dataloader = dict(**loader, dataset=dict(data_root={str(folders / 'train')!r}))

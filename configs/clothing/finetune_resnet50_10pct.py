@@ -1,4 +1,0 @@
-# finetune_resnet50.py with the labels of every tenth photo, 307 of 3,068.
-_base_ = './finetune_resnet50.py'
-
-train_dataloader = dict(dataset=dict(indices=list(range(0, 3068, 10))))

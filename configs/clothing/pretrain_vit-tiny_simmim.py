@@ -1,9 +1,0 @@
-# SimMIM: the token replaces hidden patches behind the patch embedding, the loss is L_spa alone. The rest as
-# pretrain_vit-tiny.py.
-_base_ = './pretrain_vit-tiny.py'
-
-model = dict(
-    fill='none',
-    mask_token=dict(site='patch_embed', mode='replace'),
-    head=dict(lambda_freq=0.0),
-)
