@@ -83,12 +83,13 @@ def compile_ops(env: Environment) -> Path:
         )
     source = unpacked_source(env)
     log = source / 'compile.log'
+    log.unlink(missing_ok=True)  # an interrupted run counted its files there
     say('compiling the mmcv ops, once in this clone: 10 to 20 minutes on 2 cores')
     say(f'after Ctrl-C, make goes on where it was; pip writes {log}')
 
     def progress() -> str:
-        counts = re.findall(r'\[\d+/\d+\]', log.read_text(errors='replace')) if log.exists() else []
-        return f'compiled {counts[-1]}' if counts else 'preparing'
+        counts = re.findall(r'\[(\d+)/(\d+)\]', log.read_text(errors='replace')) if log.exists() else []
+        return 'compiled {} of {} files'.format(*counts[-1]) if counts else 'preparing'
 
     options = [*ALONE, '--no-build-isolation', '-q', '--log', str(log), '--wheel-dir', str(source / 'made')]
     env.pip('wheel', *options, str(source), progress=progress, **compiler_env(env))
