@@ -96,7 +96,7 @@ class Environment:
         self.sweep()
         if run([str(self.python), '-m', 'pip', verb, *options], progress, **env):
             hint = 'if pip found no connection or no package, mend the network or set PIP_INDEX_URL'
-            raise InstallError(f'`pip {verb} {" ".join(options)}` failed for the reason above ({hint})')
+            raise InstallError(f'`pip {verb}` failed for the reason above ({hint})')
 
     def error_of(self, code: str) -> str:
         """Runs Python code in the environment; returns the last line of its error, or nothing if it works."""

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import sys
-import sysconfig
 from pathlib import Path
 
 from environment import ROOT, Environment, InstallError, say
@@ -75,22 +74,21 @@ def ensure_ops(env: Environment) -> None:
 def compile_ops(env: Environment) -> Path:
     """Compiles the ops and keeps the wheel. After an interruption, the next call uses its object files."""
     compiler = os.environ.get('CXX', 'c++')
-    header = Path(sysconfig.get_path('include')) / 'Python.h'
-    if not shutil.which(compiler) or not header.is_file():
+    if not shutil.which(compiler):
         raise InstallError(
-            f'compiling the mmcv ops needs {compiler} and {header} (apt install g++ python3-dev on Debian); '
-            'without them, set PIP_FIND_LINKS to a folder with a compiled wheel of onedl-mmcv'
+            f'no compiler {compiler} for the mmcv ops: install one (Debian: apt install g++ python3-dev) '
+            'or set PIP_FIND_LINKS to a folder with a compiled wheel of onedl-mmcv'
         )
     source = unpacked_source(env)
-    log = source / 'compile.log'
     say('compiling the mmcv ops, once in this clone: 10 to 20 minutes on 2 cores')
-    say(f'after Ctrl-C, make goes on where it was; pip writes {log}')
+    say('after Ctrl-C, the same make goes on with the files that are left')
 
     def progress() -> str:
-        counts = re.findall(r'\[\d+/\d+\]', log.read_text(errors='replace')) if log.exists() else []
-        return f'compiled {counts[-1]}' if counts else 'preparing'
+        ninja = ''.join(path.read_text() for path in source.glob('build/*/build.ninja'))
+        total = len(re.findall(': (?:cuda_)?compile ', ninja))
+        return f'{sum(1 for _ in source.glob("build/**/*.o"))} of {total} files compiled'
 
-    options = [*ALONE, '--no-build-isolation', '-q', '--log', str(log), '--wheel-dir', str(source / 'made')]
+    options = [*ALONE, '--no-build-isolation', '-q', '--wheel-dir', str(source / 'made')]
     env.pip('wheel', *options, str(source), progress=progress, **compiler_env(env))
     made = next((source / 'made').glob('*.whl'))
     kept = folder() / 'ops' / made.name
