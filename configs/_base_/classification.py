@@ -1,4 +1,4 @@
-# What every classifier shares: ImageNet-1K with its labels, or any folders that are one a class; runtime.
+# What every classifier shares: ImageNet-1K, or other images with one folder for each class, and the runtime.
 _base_ = './default_runtime.py'
 
 data_root = 'data/imagenet/'  # train/CLASS/*, val/CLASS/*
@@ -12,7 +12,7 @@ data_preprocessor = dict(
     to_rgb=True,
 )
 
-# Crop and flip alone, as linear probing has it; each fine-tuning recipe brings its own.
+# Linear probes only crop and flip. Each fine-tuning recipe brings its own pipeline.
 train_pipeline = [
     dict(type='a2mim_mm.LoadImage'),
     dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
@@ -47,7 +47,7 @@ val_dataloader = dict(
         type='a2mim_mm.LabelledImages',
         data_root=data_root + 'val',
         pipeline=test_pipeline,
-        max_refetch=0,  # an image that cannot be read is an error, not replaced by another
+        max_refetch=0,  # an unreadable image is an error; no other image takes its place
     ),
 )
 test_dataloader = val_dataloader
@@ -60,6 +60,6 @@ test_cfg = dict()
 default_hooks = dict(checkpoint=dict(save_best='accuracy/top1', rule='greater'))
 custom_hooks = [
     dict(type='a2mim_mm.ThroughputHook'),
-    dict(type='a2mim_mm.UnreadableImagesHook', max_share=0.001, min_count=10),
+    dict(type='a2mim_mm.UnreadableImagesHook'),
     dict(type='a2mim_mm.ClassesHook'),
 ]

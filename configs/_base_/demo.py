@@ -1,11 +1,11 @@
 # What the demonstrations share: a dozen photos, seen many times, and small steps that a CPU takes quickly.
-# They learn these photos by heart; that is no pre-training, but it shows every part at work.
+# They learn these photos by heart. This does not replace pre-training, but it shows every part at work.
 _base_ = ['./datasets/imagenet_mim.py', './schedules/adamw_cosine.py', './default_runtime.py']
 
 data_root = 'data/sample_photos'
 image_size = 64
 
-# Nearly the whole centre square, never flipped: a dozen pictures can be learnt in minutes.
+# Crops hold nearly the whole centre square and are never flipped: a dozen pictures can be learnt in minutes.
 pipeline = [
     dict(type='a2mim_mm.LoadImage'),
     dict(type='CenterCrop', crop_size=256),

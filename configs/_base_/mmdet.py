@@ -1,12 +1,12 @@
-# What every detector shares: COCO at several scales, runtime, and the rule for other batches than 16.
+# What every detector shares: COCO at several scales, and the runtime.
 _base_ = ['mmdet::_base_/datasets/coco_instance.py', 'mmdet::_base_/default_runtime.py']
 
-custom_imports = dict(imports=['a2mim_mm'], allow_failed_imports=False)
+custom_imports = dict(imports=['a2mim_mm'])
 custom_hooks = [dict(type='a2mim_mm.ThroughputHook')]
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
 randomness = dict(seed=0)
 
-# MoCo: the short side is one of six, the long side at most 1333. Tests: 800 and 1333, as in the base.
+# As MoCo: the short side is one of six, the long side at most 1333. Tests use 800 and 1333, as in the base.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),

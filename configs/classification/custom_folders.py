@@ -1,4 +1,4 @@
-# Fine-tuning on your own images, one folder a class: data/my_classes/{train,val}/CLASS/*. Two variables:
+# Fine-tuning on your own images, a folder for each class: data/my_classes/{train,val}/CLASS/*. Two variables:
 data_root = 'data/my_classes'
 num_classes = 10
 

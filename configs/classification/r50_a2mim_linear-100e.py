@@ -4,7 +4,7 @@ start = 'pretrained'
 
 model = dict(
     type='ImageClassifier',
-    backbone=dict(type='ResNet', depth=50, frozen_stages=4),  # BatchNorm in eval mode, as all frozen stages
+    backbone=dict(type='ResNet', depth=50, frozen_stages=4),  # frozen BatchNorm stays in eval mode
     neck=dict(type='GlobalAveragePooling'),
     head=dict(type='LinearClsHead', num_classes=1000, in_channels=2048),
 )

@@ -25,7 +25,6 @@ train_pipeline = [
         type='RandAugment',  # Table A2: (6, 0.5)
         policies='timm_increasing',
         num_policies=2,
-        total_level=10,
         magnitude_level=6,
         magnitude_std=0.5,
         hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),  # the mean colour, BGR

@@ -6,16 +6,15 @@ _base_ = [
     '../_base_/schedules/finetune_cosine.py',
 ]
 start = 'pretrained'
-fresh_params = ('ln2.',)  # the norm behind mean pooling
+fresh_params = ('ln2.',)  # the norm after mean pooling
 
 model = dict(
     type='ImageClassifier',
     backbone=dict(
         type='a2mim_mm.A2MIMViT',
         arch='deit-base',
-        img_size=224,
         patch_size=16,
-        # The mean of the patch tokens is normalised (ln2), not each of them (ln1), as BEiT and MAE do it.
+        # As in BEiT and MAE, the mean of the patch tokens is normalised (ln2), not each token (ln1).
         out_type='avg_featmap',
         final_norm=False,
         drop_path_rate=0.1,  # Table A2: stochastic depth
@@ -25,7 +24,7 @@ model = dict(
         type='LinearClsHead',
         num_classes=1000,
         in_channels=768,
-        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),  # Table A2: CE, epsilon 0.1
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1),  # Table A2: CE, epsilon 0.1
         init_cfg=dict(type='TruncNormal', layer='Linear', std=2e-5),  # BEiT's and MAE's
     ),
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),  # Table A2
@@ -39,7 +38,6 @@ train_pipeline = [
         type='RandAugment',  # Table A2: (9, 0.5)
         policies='timm_increasing',
         num_policies=2,
-        total_level=10,
         magnitude_level=9,
         magnitude_std=0.5,
         hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),  # the mean colour, BGR

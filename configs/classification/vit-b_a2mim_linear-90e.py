@@ -1,5 +1,5 @@
-# Linear probe of ViT-B, MAE's protocol (https://arxiv.org/abs/2111.06377, Table 10), but for the features:
-# the mean of the patch tokens, which A2MIM trains, not the cls token. 8 GPUs x 2048 images = 16384.
+# Linear probe of ViT-B, MAE's protocol (https://arxiv.org/abs/2111.06377, Table 10), on other features: the
+# mean of the patch tokens, which A2MIM trains, instead of the cls token. 8 GPUs x 2048 images = 16384.
 _base_ = '../_base_/classification.py'
 start = 'pretrained'
 
@@ -8,13 +8,12 @@ model = dict(
     backbone=dict(
         type='a2mim_mm.A2MIMViT',
         arch='deit-base',
-        img_size=224,
         patch_size=16,
         out_type='featmap',
         rel_pos_bias='layer',
         frozen_stages=12,
     ),
-    # BatchNorm without affine parameters between features and classifier, as MAE
+    # As in MAE: BatchNorm without affine parameters between features and classifier
     neck=[dict(type='GlobalAveragePooling'), dict(type='ClsBatchNormNeck', input_features=768)],
     head=dict(type='LinearClsHead', num_classes=1000, in_channels=768),
 )
@@ -25,7 +24,7 @@ test_dataloader = val_dataloader
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='LARS', lr=0.1 * 16384 / 256, momentum=0.9, weight_decay=0.0),
-    paramwise_cfg=dict(custom_keys={'bias': dict(lars_exclude=True)}),  # as MAE: the plain lr for the bias
+    paramwise_cfg=dict(custom_keys={'bias': dict(lars_exclude=True)}),  # as in MAE: the plain lr for the bias
 )
 auto_scale_lr = dict(enable=True, base_batch_size=16384)
 param_scheduler = [

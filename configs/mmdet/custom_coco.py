@@ -1,4 +1,4 @@
-# Mask R-CNN on your own data in COCO's format; docs/your_data.md is the page for it. Three variables:
+# Mask R-CNN on your own data in COCO's format; see docs/your_data.md. Three variables:
 data_root = 'data/my_coco'  # annotations/instances_{train,val}.json, images/{train,val}/
 classes = ('cat', 'dog')  # names and order as in `categories` of the annotations; one class: ('cat',)
 image_size = (1333, 800)  # limits of the long and the short side

@@ -1,5 +1,5 @@
 # Mask R-CNN with ResNet-50-C4, 24 epochs (Section 5.3, Appendix A.2, Table 3): MoCo's setting.
-# SyncBN everywhere, an extra one behind the stage that the RoI head runs, nothing frozen, RGB.
+# SyncBN everywhere, one more after the stage that the RoI head runs, nothing frozen, RGB images.
 _base_ = [
     '../_base_/mmdet.py',
     'mmdet::_base_/models/mask-rcnn_r50-caffe-c4.py',
@@ -17,7 +17,7 @@ model = dict(
     roi_head=dict(
         shared_head=dict(_delete_=True, type='a2mim_mm.ResLayerExtraNorm', depth=50, norm_cfg=norm_cfg)
     ),
-    train_cfg=dict(rpn=dict(allowed_border=-1)),  # as in detectron2, which MoCo's setting is for
+    train_cfg=dict(rpn=dict(allowed_border=-1)),  # as in detectron2, for which MoCo wrote its setting
 )
 
 # As in detectron2: no weight decay on norms, 1,000 iterations of warm-up.

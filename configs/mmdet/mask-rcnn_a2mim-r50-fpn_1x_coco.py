@@ -1,5 +1,5 @@
-# Mask R-CNN with ResNet-50-FPN, 12 epochs; not in the paper. As MoCo trains it: SyncBN in backbone, FPN and
-# heads, nothing frozen.
+# Mask R-CNN with ResNet-50-FPN, 12 epochs; not in the paper. As in MoCo, SyncBN is in backbone, FPN and
+# heads, and nothing is frozen.
 _base_ = [
     '../_base_/mmdet.py',
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',

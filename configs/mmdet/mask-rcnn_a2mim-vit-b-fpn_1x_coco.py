@@ -11,7 +11,7 @@ model = dict(
         _delete_=True,
         type='a2mim_mm.WindowedA2MIMViT',
         arch='deit-base',
-        img_size=224,  # of the pre-training: its tables are kept, the input may have any size
+        img_size=224,  # as in pre-training: its tables are kept; the input may have any size
         patch_size=16,
         out_type='featmap',
         out_indices=(2, 5, 8, 11),
@@ -20,7 +20,7 @@ model = dict(
         window_size=14,
         global_layers=(2, 5, 8, 11),  # layers 3, 6, 9, 12, counted from 1
     ),
-    # Three of the four features have no norm of their own, so FPN has one (Li et al., see ViTPyramid: BN).
+    # Three of the four features come without a norm, so FPN has one; Li et al. (see ViTPyramid) use BN.
     neck=[
         dict(type='a2mim_mm.ViTPyramid', channels=768),
         dict(

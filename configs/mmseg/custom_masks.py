@@ -1,4 +1,4 @@
-# UperNet on your own images and PNG masks; docs/your_data.md is the page for it. Three variables:
+# UperNet on your own images and PNG masks; see docs/your_data.md. Three variables:
 data_root = 'data/my_masks'  # images/{train,val}/NAME.jpg, masks/{train,val}/NAME.png
 classes = ('background', 'cat', 'dog')  # the names of mask values 0, 1, 2; 255 is ignored
 image_suffix = '.jpg'

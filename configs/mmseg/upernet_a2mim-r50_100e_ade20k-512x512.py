@@ -4,14 +4,7 @@ _base_ = ['../_base_/models/upernet.py', '../_base_/mmseg.py']
 
 model = dict(
     data_preprocessor={{_base_.data_preprocessor}},
-    backbone=dict(
-        type='ResNet',
-        depth=50,
-        out_indices=(0, 1, 2, 3),
-        norm_cfg=dict(type='SyncBN', requires_grad=True),
-        norm_eval=False,
-        style='pytorch',
-    ),
+    backbone=dict(type='ResNet', depth=50, norm_cfg=dict(type='SyncBN')),
 )
 
 optim_wrapper = dict(

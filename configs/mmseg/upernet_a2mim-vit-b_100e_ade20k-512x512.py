@@ -2,7 +2,7 @@
 # batch and the relative position bias, and searches the lr; the rates here are ours.
 _base_ = ['../_base_/models/upernet.py', '../_base_/schedules/layer_decay.py', '../_base_/mmseg.py']
 
-norm_cfg = dict(type='SyncBN', requires_grad=True)
+norm_cfg = dict(type='SyncBN')
 model = dict(
     data_preprocessor={{_base_.data_preprocessor}},
     backbone=dict(

@@ -1,7 +1,7 @@
 # `make demo`: A2MIM with a small ResNet on a dozen photos of 64 pixels; minutes on a CPU.
 _base_ = ['../_base_/demo.py', '../_base_/models/a2mim_resnet50.py']
 
-# Three stages and stride 8: at stride 32 a photo of 64 pixels would leave 2 x 2 features.
+# Three stages and stride 8: at stride 32, 64 pixels would become 2 x 2 features.
 model = dict(
     backbone=dict(
         depth=18,

@@ -10,7 +10,7 @@ data_preprocessor = dict(
     to_rgb=True,
 )
 
-# Appendix A.1: RandomResizedCrop only; the flip is SimMIM's, which the paper's settings follow.
+# Appendix A.1 names RandomResizedCrop only. The flip is SimMIM's, whose settings the paper follows.
 pipeline = [
     dict(type='a2mim_mm.LoadImage'),
     dict(type='a2mim_mm.RandomResizedCrop', scale=image_size, crop_ratio_range=crop_scale),
@@ -30,12 +30,11 @@ train_dataloader = dict(
     dataset=dict(type='a2mim_mm.UnlabelledImages', data_root=data_root + 'train', pipeline=pipeline),
 )
 
-# tools/test.py: the losses on images that were not trained on, always with the same crops and masks.
+# tools/test.py measures the losses on images outside the training set, always with the same crops and masks.
 test_dataloader = dict(
     batch_size=256,
     num_workers=8,
     persistent_workers=True,
-    drop_last=False,
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='a2mim_mm.KeyedSampler', shuffle=False),
     dataset=dict(type='a2mim_mm.UnlabelledImages', data_root=data_root + 'val', pipeline=pipeline),

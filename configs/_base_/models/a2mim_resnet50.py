@@ -15,6 +15,6 @@ model = dict(
         type='a2mim_mm.MaskToken', site='layer3', channels=1024, mode='add'
     ),  # Section 5.1: stage 3
     fill='mean',  # Section 4: the mean RGB of the image
-    # The usual start of a decoder, and the authors' own: the paper is silent.
+    # The paper does not say how the decoder starts. This is the usual way, and the authors'.
     init_cfg=dict(type='TruncNormal', std=0.02, a=-0.1, b=0.1, bias=0, override=dict(name='neck')),
 )

@@ -1,4 +1,4 @@
-# A2MIM with ViT-B, the paper's settings. ViT-S changes the names that end in (S).
+# A2MIM with ViT-B, the paper's settings. Comments marked (S) say what ViT-S changes.
 model = dict(
     type='a2mim_mm.A2MIM',
     backbone=dict(
@@ -23,6 +23,6 @@ model = dict(
     # Section 5.1: layer 8, counted from 1 (S: layer 5, 'layers.4', 384 channels)
     mask_token=dict(type='a2mim_mm.MaskToken', site='layers.7', channels=768, mode='add'),
     fill='mean',  # Section 4: the mean RGB of the image
-    # The usual start of a decoder, and the authors' own: the paper is silent.
+    # The paper does not say how the decoder starts. This is the usual way, and the authors'.
     init_cfg=dict(type='TruncNormal', std=0.02, a=-0.1, b=0.1, bias=0, override=dict(name='neck')),
 )

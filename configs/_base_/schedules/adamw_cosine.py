@@ -11,7 +11,7 @@ optim_wrapper = dict(
         betas=(0.9, 0.999),  # Table A1
         weight_decay=0.05,  # Table A1
     ),
-    # No decay on what is no matrix: norms, biases, tokens, LayerScale; nor on embeddings and bias tables.
+    # No weight decay on norms, biases, tokens and LayerScale, nor on embeddings and bias tables.
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
@@ -35,5 +35,5 @@ param_scheduler = [
 ]
 train_cfg = dict(by_epoch=True, max_epochs=300)
 
-# Another batch (GPUs x batch_size x accumulative_counts): tools/train.py scales lr and eta_min in proportion.
+# tools/train.py scales lr and eta_min in proportion to the batch: GPUs x batch_size x accumulative_counts.
 auto_scale_lr = dict(enable=True, base_batch_size=base_batch_size)

@@ -1,5 +1,5 @@
-# AdamW with layer-wise decay of the lr, for a ViT in a classifier, detector or segmentor; lr and rate are a
-# detector's, for batches of 16. No weight decay on what is no matrix, as in pre-training.
+# AdamW with layer-wise decay of the lr, for a ViT in a classifier, detector or segmentor. The lr and the rate
+# suit detectors and batches of 16. Weight decay leaves out the same parameters as in pre-training.
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='a2mim_mm.LayerDecayOptimWrapperConstructor',

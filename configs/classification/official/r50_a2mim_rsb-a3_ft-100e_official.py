@@ -1,5 +1,5 @@
-# ResNet-50, RSB A3, 100 epochs, as the authors' released code fine-tunes it: Table A2's numbers, but SyncBN
-# and the clipping at 1 that LAMB has built in (github.com/Westlake-AI/openmixup).
+# ResNet-50, RSB A3, 100 epochs, as the authors' released code fine-tunes it: Table A2's numbers with SyncBN
+# and with the clipping at 1 that LAMB has built in (github.com/Westlake-AI/openmixup).
 _base_ = '../r50_a2mim_rsb-a3_ft-100e.py'
 
 model = dict(backbone=dict(norm_cfg=dict(type='SyncBN')))

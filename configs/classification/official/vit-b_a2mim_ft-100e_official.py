@@ -1,8 +1,7 @@
 # ViT-B, 100 epochs, as the authors' released code fine-tunes it (github.com/Westlake-AI/openmixup,
-# configs/benchmarks/classification/imagenet/vit_base_p16_swin_ft_simmim_*). Not as in Table A2: ten times the
-# lr, warm-up of 20 epochs, random erasing, averaged weights. Their average also warms up, and their backbone
-# has mix_repeat=2; this one has neither.
-# LayerScale, as in official/a2mim_vit-b.py of the pre-training.
+# configs/benchmarks/classification/imagenet/vit_base_p16_swin_ft_simmim_*). It differs from Table A2: ten
+# times the lr, warm-up of 20 epochs, random erasing, averaged weights, and LayerScale, as in the pre-training
+# (official/a2mim_vit-b.py). Their average also warms up, and their backbone has mix_repeat=2: not so here.
 _base_ = '../vit-b_a2mim_ft-100e.py'
 
 model = dict(backbone=dict(layer_scale_init_value=0.1))
@@ -15,7 +14,6 @@ train_pipeline = [
         type='RandAugment',
         policies='timm_increasing',
         num_policies=2,
-        total_level=10,
         magnitude_level=9,
         magnitude_std=0.5,
         hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
@@ -40,7 +38,7 @@ param_scheduler = [
 ]
 custom_hooks = [
     dict(type='a2mim_mm.ThroughputHook'),
-    dict(type='a2mim_mm.UnreadableImagesHook', max_share=0.001, min_count=10),
+    dict(type='a2mim_mm.UnreadableImagesHook'),
     dict(type='a2mim_mm.ClassesHook'),
-    dict(type='EMAHook', momentum=4e-5, priority='ABOVE_NORMAL'),  # keeps 0.99996 of the average a step
+    dict(type='EMAHook', momentum=4e-5, priority='ABOVE_NORMAL'),  # each step keeps 0.99996 of the average
 ]

@@ -7,6 +7,6 @@ model = dict(backbone=dict(arch='small'))
 
 custom_hooks = [
     dict(type='a2mim_mm.ThroughputHook'),
-    dict(type='a2mim_mm.UnreadableImagesHook', max_share=0.001, min_count=10),
+    dict(type='a2mim_mm.UnreadableImagesHook'),
     dict(type='a2mim_mm.ClassesHook'),
 ]

@@ -1,5 +1,5 @@
 # ResNet-50, 300 epochs, as the authors' released code ran it (github.com/Westlake-AI/openmixup,
-# configs/selfsup/a2mim). Not as in the paper: losses, gate, crop, SyncBN, weight decay of the token.
+# configs/selfsup/a2mim). It differs from the paper in losses, gate, crop, SyncBN and the rates of the token.
 _base_ = '../a2mim_r50.py'
 
 model = dict(
@@ -32,8 +32,8 @@ test_dataloader = dict(dataset=dict(pipeline=pipeline))
 
 amp_dtype = None  # float32, as theirs
 
-# lr 1.2e-3 at batch 2048, cosine to 1e-5, as in the paper's config. No decay for norms, biases and the token,
-# whose lr is a tenth. Decay for the gate, and for the norms of the downsamplings, which their rule misses.
+# The lr is the paper's: 1.2e-3 at batch 2048, cosine to 1e-5. Norms, biases and the token have no decay, and
+# the token a tenth of the lr. The gate decays, as do the norms of the downsamplings, which their rule misses.
 optim_wrapper = dict(
     paramwise_cfg=dict(
         _delete_=True,
