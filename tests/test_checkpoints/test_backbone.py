@@ -1,4 +1,4 @@
-"""A backbone is filled from a checkpoint wholly, or not at all."""
+"""A backbone is filled from a checkpoint completely, or not at all."""
 
 import re
 
@@ -400,7 +400,7 @@ def test_no_weights(tmp_path, content, words):
         ),
         (
             dict(parts=('backbone', 'neck')),
-            '1 of pretrained_parts without a single tensor from the checkpoint (neck)',
+            '1 of pretrained_parts without any tensor from the checkpoint (neck)',
         ),
         (dict(parts=None), 'pretrained_parts must be a tuple of names'),
         (dict(fresh_params='ln2.'), "fresh_params must be a tuple of names, such as ('ln2.',), got 'ln2.'"),
@@ -414,7 +414,7 @@ def test_settings_that_would_load_nothing(load, kwargs, words):
 
 
 def test_everything_new_is_no_start_from_a_checkpoint(load):
-    with pytest.raises(CheckpointError, match=r'without a single tensor from the checkpoint \(backbone\)'):
+    with pytest.raises(CheckpointError, match=r'without any tensor from the checkpoint \(backbone\)'):
         load(dict(state_dict=OTHERS), Parts(backbone=nn.Linear(2, 2)), fresh_params=('weight', 'bias'))
 
 
@@ -472,7 +472,7 @@ def test_configs_are_compared_where_weights_do_not_tell(theirs, ours, words):
     if words is None:
         check_same_network(saved, cfg, 'x.pth')
     else:
-        with pytest.raises(CheckpointError, match=f'x.pth is of another network.*{words}'):
+        with pytest.raises(CheckpointError, match=f'x.pth belongs to another network.*{words}'):
             check_same_network(saved, cfg, 'x.pth')
 
 

@@ -222,7 +222,7 @@ def test_lists_that_are_none(tmp_path):
     with pytest.raises(FileNotFoundError, match="ann_file '.*nowhere.txt' does not exist"):
         UnlabelledImages(tmp_path, ann_file='nowhere.txt')
     (tmp_path / 'labels.txt').write_text('a.jpg\na.jpg 7\n')
-    with pytest.raises(ValueError, match=r"line 2 of '.*labels.txt' .*no label.* got 'a.jpg 7'"):
+    with pytest.raises(ValueError, match=r"line 2 of '.*labels.txt' .*without a label.* got 'a.jpg 7'"):
         UnlabelledImages(tmp_path, ann_file='labels.txt')
     (tmp_path / 'empty.txt').write_text('\n')
     with pytest.raises(FileNotFoundError, match='lists no image'):
@@ -313,7 +313,8 @@ def test_when_nothing_is_readable_the_error_names_the_files(tmp_path):
         UnlabelledImages(tmp_path, LOAD, max_refetch=2)[0]
     message = str(error.value)
     assert (
-        message.startswith('3 images in a row are unreadable') and message.count('no known image format') == 3
+        message.startswith('3 images in a row cannot be read')
+        and message.count('not a known image format') == 3
     )
     with pytest.raises(InputError, match='not to be replaced'):
         UnlabelledImages(tmp_path, LOAD, max_refetch=0)[0]

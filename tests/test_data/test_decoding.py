@@ -291,11 +291,11 @@ def test_sound_jpeg_with_bytes_behind_its_end_is_read():
     'data, reason',
     [
         (b'', 'empty'),
-        (b'\0' * 4096, 'no known image format'),
+        (b'\0' * 4096, 'not a known image format'),
         (b'<html><body>404 Not Found</body></html>', r"begins with b'<html><b'"),
-        (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n', 'no known image format'),
-        (b'\xff\xd8\xff', 'no known image format|truncated|OSError|SyntaxError'),
-        (b'\x89PNG\r\n\x1a\n', 'no known image format|truncated|SyntaxError'),
+        (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n', 'not a known image format'),
+        (b'\xff\xd8\xff', 'not a known image format|truncated|OSError|SyntaxError'),
+        (b'\x89PNG\r\n\x1a\n', 'not a known image format|truncated|SyntaxError'),
     ],
 )
 def test_files_that_are_no_images(data, reason):

@@ -34,7 +34,7 @@ def test_images_of_8_bits_stay_as_they_are(tmp_path):
 
 def test_values_beyond_the_bits_are_refused(tmp_path):
     write(tmp_path / 'a.png', 14, 1)
-    with pytest.raises(UnreadableImageError, match='values up to 16383 are no 12 bits'):
+    with pytest.raises(UnreadableImageError, match='values up to 16383 do not fit into 12 bits'):
         LoadImage(bits=12)(dict(img_path=str(tmp_path / 'a.png')))
     for bits in (7, 17, 1.5):
         with pytest.raises(ValueError, match='bits must be in 8..16'):

@@ -84,7 +84,7 @@ def balanced(make):
 )
 def test_plain_numbers_are_refused_in_training(wrap, sampler, culprit, photos):
     dataset = wrap(photos)
-    with pytest.raises(ValueError, match=f'{culprit} hands on plain numbers.*a2mim_mm.KeyedSampler'):
+    with pytest.raises(ValueError, match=f'{culprit} passes plain numbers on.*a2mim_mm.KeyedSampler'):
         check_keys(DataLoader(dataset, 2, sampler=sampler(dataset)))
 
 

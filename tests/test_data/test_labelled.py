@@ -100,9 +100,11 @@ def test_relative_folder(tmp_path, monkeypatch, data_root):
 
 def test_an_image_beside_the_classes_is_refused(tmp_path):
     touch(tmp_path, 'a/1.jpg', 'lost.jpg')
-    with pytest.raises(ValueError, match=f'{tmp_path}/lost.jpg lies in no folder of a class: .*{tmp_path}.*'):
+    with pytest.raises(
+        ValueError, match=f'{tmp_path}/lost.jpg is not in the folder of a class: .*{tmp_path}.*'
+    ):
         LabelledImages(tmp_path)
-    with pytest.raises(ValueError, match='lost.jpg lies in no folder of a class'):
+    with pytest.raises(ValueError, match='lost.jpg is not in the folder of a class'):
         LabelledImages(f'{tmp_path}/')
 
 
@@ -156,10 +158,10 @@ def test_a_list_of_files(tmp_path):
     assert [dataset.get_data_info(index)['gt_label'] for index in range(4)] == [1, 0, 1, 0]
     assert dataset[1]['gt_label'] == 0 and dataset[1]['img'].shape == (80, 100, 3)
     (tmp_path / 'list.txt').write_text('a/1.jpg\nlost.jpg\n')
-    with pytest.raises(ValueError, match='lost.jpg lies in no folder of a class'):
+    with pytest.raises(ValueError, match='lost.jpg is not in the folder of a class'):
         LabelledImages(tmp_path, ann_file='list.txt')
     (tmp_path / 'list.txt').write_text('a/1.jpg\n../other/b/1.jpg\n')
-    with pytest.raises(ValueError, match='other/b/1.jpg lies in no folder of a class'):
+    with pytest.raises(ValueError, match='other/b/1.jpg is not in the folder of a class'):
         LabelledImages(tmp_path, ann_file='list.txt')
 
 

@@ -48,9 +48,9 @@ def test_palettes_and_single_bits_pass(mode, tmp_path):
     ('values', 'count', 'told'),
     [
         ([[1, 2], [3, 3]], 3, 'reduce_zero_label=True'),
-        ([[0, 128], [0, 0]], 2, '(the sample has 0, 1, 128)'),
+        ([[0, 128], [0, 0]], 2, '(the masks have 0, 1, 128)'),
         ([[0, 1], [2, 3]], 3, 'write it as 255'),
-        ([[0, 1], [40, 41]], 2, '(the sample has 0, 1, 40, 41): number the classes from 0'),
+        ([[0, 1], [40, 41]], 2, '(the masks have 0, 1, 40, 41): number the classes from 0'),
         ([[0, 2], [11, 255]], 11, 'value 11, but 11 classes have the values 0 to 10: write it as 255'),
     ],
 )
@@ -86,7 +86,7 @@ def test_a_damaged_mask(tmp_path):
 def test_objects_drawn_as_the_ignored_value(tmp_path):
     listed = infos(tmp_path, [[0, 255], [0, 0]], [[0, 0], [255, 255]])
     (warning,) = check_masks(listed, load, ('background', 'cat'), {255})
-    assert "no pixel is of class 'cat' (1)" in warning and '255 is never learnt' in warning
+    assert "no pixel is of class 'cat' (1)" in warning and 'never learns what is drawn as 255' in warning
     listed[0]['reduce_zero_label'] = True  # there 255 is what was 0
     assert check_masks(listed, load, ('background', 'cat'), {255}) == []
 
