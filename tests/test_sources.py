@@ -27,7 +27,18 @@ ROOMS = {
     'engine': {'registry', 'errors', 'files', 'drawing', 'quiet', 'checkpoints', 'data', 'models'},
     'apis.py': {'registry', 'errors', 'checkpoints', 'data', 'models'},
     'analysis': {
-        *('registry', 'errors', 'files', 'version', 'checkpoints', 'convert', 'data', 'engine', 'models'),
+        *(
+            'registry',
+            'errors',
+            'files',
+            'version',
+            'checkpoints',
+            'convert',
+            'data',
+            'engine',
+            'models',
+            'drawing',
+        ),
     },
 }
 

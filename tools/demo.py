@@ -83,8 +83,7 @@ def main() -> None:
         *summary,
         'Each row of a picture: original, what the network sees, what it predicts, prediction in the holes.',
         'Next, your own pictures, under the same model:',
-        f'  .venv/bin/python tools/reconstruct.py configs/selfsup/{name}.py {checkpoint} '
-        f'--images {PHOTOS} --out work_dirs/grid.png',
+        f'  .venv/bin/python tools/reconstruct.py {checkpoint} --images {PHOTOS} --out work_dirs/grid.png',
         sep='\n',
     )
 

@@ -1,7 +1,7 @@
 """Draw what a pre-trained model reconstructs (Figures 5, A2 and A3 of the paper).
 
-python tools/reconstruct.py CONFIG CHECKPOINT --images PHOTO.jpg FOLDER --out GRID.png
-python tools/reconstruct.py CONFIG CHECKPOINT --compare CHECKPOINT ... --images FOLDER --out GRID.png
+python tools/reconstruct.py CHECKPOINT --images PHOTO.jpg FOLDER --out GRID.png
+python tools/reconstruct.py CHECKPOINT --compare CHECKPOINT ... --images FOLDER --out GRID.png
 """
 
 import argparse
@@ -16,8 +16,12 @@ def checkpoint_name(path: str) -> str:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description='Draw what a pre-trained model reconstructs.')
-    parser.add_argument('config', help='the config of the pre-training')
-    parser.add_argument('checkpoint', help='the checkpoint that the pre-training wrote')
+    parser.add_argument(
+        'checkpoint', help='a checkpoint of a pre-training, which says how its network is built'
+    )
+    parser.add_argument(
+        '--config', help='the config of the pre-training, for a checkpoint that does not say it'
+    )
     parser.add_argument(
         '--images', required=True, nargs='+', type=Path, help='image files and folders of them'
     )
@@ -31,8 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='CHECKPOINT',
-        help='checkpoints of other pre-trainings (which say how their networks are built), to draw beside '
-        'under the same masks',
+        help='checkpoints of other pre-trainings, to draw beside it under the same masks',
     )
     parser.add_argument(
         '--names', nargs='+', help='titles in a comparison, one for each checkpoint (default: its path)'
@@ -47,6 +50,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f'--count must be at least 1, got {args.count}')
     if args.out.suffix.lower() != '.png':
         parser.error(f'--out must end in .png, got {args.out}')
+    if args.cfg_options and not args.config:
+        parser.error('--cfg-options overwrite values of a config: --config CONFIG')
     checkpoints = [args.checkpoint, *args.compare]
     if args.names and not args.compare:
         parser.error('--names are titles of a comparison: --compare CHECKPOINT ...')
@@ -62,12 +67,11 @@ if __name__ == '__main__':
     parse_args()  # --help and mistakes are answered at once: the imports below take seconds
 
 import torch
-from mmengine.config import Config
 from torch import Tensor
 
 from a2mim_mm.apis import load_model
 from a2mim_mm.checkpoints import install_safe_loader, load_checkpoint_file
-from a2mim_mm.checkpoints.load import build_network, load_strictly
+from a2mim_mm.checkpoints.load import load_network
 from a2mim_mm.checkpoints.saved_config import training_size
 from a2mim_mm.data.reading import list_images, read_image, spread
 from a2mim_mm.drawing import draw_grid, write_png
@@ -79,40 +83,34 @@ from a2mim_mm.models.reconstruct import draw_mask
 from a2mim_mm.models.reconstruct import reconstruct as draw_pixels
 
 
-def load_configured(cfg: Config, checkpoint: str) -> A2MIM:
-    """The pre-trained model, whole.
+def load(args: argparse.Namespace) -> A2MIM:
+    """The pre-trained model, as its checkpoint or the config says.
 
     Raises:
         ValueError: If the config builds another kind of model, or the checkpoint does not fit it.
     """
-    model = build_network(model_config(cfg))
-    if not isinstance(model, A2MIM):
-        raise InputError(
-            f'config {cfg.filename} builds a {type(model).__name__}: only A2MIM reconstructs images'
-        )
-    content = load_checkpoint_file(checkpoint)
-    load_strictly(model, content.get('state_dict', content), checkpoint)
-    return model.eval()
-
-
-def input_size(cfg: Config) -> tuple[int, int]:
-    """Height and width that the config trains at.
-
-    Raises:
-        ValueError: If the pipeline has no RandomResizedCrop.
-    """
+    if args.config is None:
+        return load_model(args.checkpoint)
+    cfg = load_config(args.config, args.cfg_options)
+    require(cfg, ('model', 'train_dataloader'), 'drawn')
     size_hw = training_size(cfg.train_dataloader.dataset.pipeline)
     if size_hw is None:
         raise InputError(
             f'config {cfg.filename} has no RandomResizedCrop in its training pipeline to tell the input size'
         )
-    return size_hw
+    model = load_network(model_config(cfg), load_checkpoint_file(args.checkpoint), args.checkpoint)
+    if not isinstance(model, A2MIM):
+        raise InputError(
+            f'config {cfg.filename} builds a {type(model).__name__}: only A2MIM reconstructs images'
+        )
+    model.pretrained_cfg = dict(input_size=(3, *size_hw))
+    return model
 
 
 def reconstruct(
     model: A2MIM, img_b3hw: Tensor, mask_bhw: Tensor, use_token: bool = True
 ) -> dict[str, Tensor]:
-    """The pictures of :meth:`A2MIM.reconstruct`, computed on a GPU if there is one, on the CPU."""
+    """The pictures of ``models.reconstruct``, computed on a GPU if there is one, and brought to the CPU."""
     model.to('cuda' if torch.cuda.is_available() else 'cpu')
     device = next(model.parameters()).device
     pictures = draw_pixels(model, img_b3hw.to(device), mask_bhw, use_token=use_token)
@@ -129,11 +127,10 @@ def main(argv: list[str] | None = None) -> None:
     """Draw."""
     args = parse_args(argv)
     install_safe_loader()
-    cfg = load_config(args.config, args.cfg_options)
-    require(cfg, ('model', 'train_dataloader'), 'drawn')
+    model = load(args)
     paths = spread(list_images(args.images), args.count)
-    img_b3hw = torch.stack([read_image(path, input_size(cfg)) for path in paths])
-    model = load_configured(cfg, args.checkpoint)
+    size_hw = model.pretrained_cfg['input_size'][1:]
+    img_b3hw = torch.stack([read_image(path, size_hw) for path in paths])
     mask_bhw = draw_mask(model, img_b3hw, args.seed)
     pictures = reconstruct(model, img_b3hw, mask_bhw)
     caption = Path(args.checkpoint).name

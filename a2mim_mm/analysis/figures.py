@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from a2mim_mm.errors import InputError
+from a2mim_mm.files import write_whole
 
 Curve = tuple[Sequence[float], Sequence[float], Sequence[float]]  # mean, low, high
 _MARKERS = 'oDs^vP*X'
@@ -129,7 +130,6 @@ def _finish(figure: plt.Figure, axes: plt.Axes, path: Path) -> None:
     handles, labels = axes.get_legend_handles_labels()
     columns = int(_LETTERS_PER_INCH * figure.get_figwidth()) // (6 + max(map(len, labels)))
     figure.legend(handles, labels, loc='outside lower center', fontsize='small', ncols=max(1, columns))
-    draft = path.with_name(f'.{path.name}.part')
-    figure.savefig(draft, dpi=110, format='png')
+    with write_whole(path) as draft:
+        figure.savefig(draft, dpi=110, format='png')
     plt.close(figure)
-    draft.replace(path)

@@ -7,8 +7,10 @@ the variance of feature maps over positions.
 Shape suffixes: b images, c channels, h and w rows and columns, f frequencies.
 """
 
+import argparse
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from math import sqrt
 
 import torch
@@ -16,8 +18,21 @@ from torch import Tensor, nn
 
 from a2mim_mm.errors import InputError
 
-from .sites import tapped
+from .figures import draw_fourier
+from .measuring import analyse, progress
+from .networks import Source, load_encoder
+from .photos import Photos, choose_photos
+from .sites import find_sites, tapped
 
+COLUMNS = dict(
+    site='sites',
+    depth='depth',
+    shape='shapes',
+    log_amplitude='log_amplitude',
+    log_amplitude_error='log_amplitude_error',
+    variance='variance',
+    variance_error='variance_error',
+)
 _TINY = 1e-6  # an amplitude of 0, in maps of channels that are off, has a logarithm too (as Park and Kim)
 
 
@@ -108,3 +123,58 @@ def map_statistics(
             shapes[site][0], logs_bf - logs_bf[:, :1], torch.cat(variances[site])
         )
     return statistics
+
+
+def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:
+    """Log amplitude of the highest frequency, and variance, at each site; mean and standard error."""
+    subject = load_encoder(source, args.seed)
+    sites = args.sites
+    if sites is None:
+        sites = find_sites(subject.network, next(photos.batches(subject, batch_size=1)))
+        print(f'{source.name}: maps of {len(sites)} blocks, {sites[0]} to {sites[-1]}')
+    batches = photos.batches(subject, args.batch_size)
+    batches = progress(batches, source.name, total=-(-len(photos) // args.batch_size))
+    statistics = list(map_statistics(subject.network, sites, batches).values())
+    highest = [site.relative_bf[:, -1] for site in statistics]
+    variance = [site.variance_b for site in statistics]
+    several = len(photos) > 1
+    return dict(
+        images=len(photos),
+        sites=sites,
+        depth=[index / max(1, len(sites) - 1) for index in range(len(sites))],
+        shapes=[site.shape for site in statistics],
+        log_amplitude=[_mean(value_b) for value_b in highest],
+        log_amplitude_error=[_standard_error(value_b) for value_b in highest] if several else None,
+        variance=[_mean(value_b) for value_b in variance],
+        variance_error=[_standard_error(value_b) for value_b in variance] if several else None,
+        spectrum=[_spectrum(site) for site in statistics],
+    )
+
+
+def _spectrum(site: MapStatistics) -> dict:
+    """Log amplitude along the diagonal, relative to frequency 0 (Figure 2a of Park and Kim)."""
+    _, _, frequencies = diagonal(*site.shape[1:])
+    return dict(frequency=frequencies.tolist(), log_amplitude=site.relative_bf.mean(dim=0).tolist())
+
+
+def _mean(value_b: Tensor) -> float:
+    """Mean over images."""
+    return value_b.mean().item()
+
+
+def _standard_error(value_b: Tensor) -> float:
+    """Standard error of the mean over images."""
+    return value_b.std().item() / len(value_b) ** 0.5
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure all networks, write the report and draw the picture.
+
+    Args:
+        args: The command line of ``tools/analysis/fourier.py``.
+    """
+    photos = choose_photos(args.images, args.count, args.seed, labelled=False)
+    settings = dict(analysis='fourier', images=photos.digest, sites=args.sites, seed=args.seed)
+    models = analyse(args, settings, partial(measure, photos=photos, args=args), COLUMNS)
+    draw_fourier(models, args.out / 'fourier.png')
+    print(f'drawn: {args.out / "fourier.png"}')

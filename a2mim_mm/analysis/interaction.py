@@ -13,9 +13,12 @@ the strength, most where the interaction is weakest. ``noise`` says how much it 
 Shape suffixes: n patches, p pairs, o orders, k contexts or masks, x images.
 """
 
+import argparse
+import dataclasses
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from math import comb, pi, sqrt
 
@@ -25,10 +28,25 @@ from torch import Tensor
 
 from a2mim_mm.errors import InputError
 
+from .figures import draw_interaction
+from .measuring import analyse, progress
+from .networks import Source, Subject, load_classifier
+from .patches import fill_colour, hide_patches, log_odds
+from .photos import Photos, choose_photos
+
 Score = Callable[[Tensor], Tensor]
 
 # r of Appendix B.2's figures: m = round(r * (n - 2)).
 ORDER_RATIOS = (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
+COLUMNS = dict(
+    order='orders',
+    order_share='order_shares',
+    J='J',
+    J_low='J_low',
+    J_high='J_high',
+    strength='strength',
+    noise='noise',
+)
 TERMS = 4  # f(S + i + j), f(S + i), f(S + j), f(S)
 _SIGNS = (1, -1, -1, 1)
 _ENUMERATED = 20  # where there are no more than so many times the contexts that are wanted, all are listed
@@ -292,3 +310,69 @@ def relative_strength(strength_xo: np.ndarray, seed: int, resamples: int = 2000)
     means_ro = means_ro[means_ro.any(axis=1)]  # images without any interaction may have been drawn alone
     low_o, high_o = np.percentile(means_ro / means_ro.mean(axis=1, keepdims=True), [2.5, 97.5], axis=0)
     return Strength(mean_o / mean_o.mean(), low_o, high_o)
+
+
+def score_of(subject: Subject, img_13hw: Tensor, label: int, plan: Plan, fill: str) -> Score:
+    """f: kept patches, bool (k, n), to the log-odds of the true class."""
+    colour = fill_colour(fill, img_13hw, subject.black())
+
+    @torch.no_grad()
+    def score(kept_kn: Tensor) -> Tensor:
+        hidden_kn = ~kept_kn.to(img_13hw.device)
+        logits_kc = subject.network(hide_patches(img_13hw, hidden_kn, plan.grid, colour))
+        return log_odds(logits_kc, logits_kc.new_full((len(logits_kc),), label, dtype=torch.long))
+
+    return score
+
+
+def measure(source: Source, photos: Photos, plan: Plan, args: argparse.Namespace) -> dict:
+    """J^(m), and the strength of each image at each order."""
+    subject = load_classifier(source, args.seed, len(photos.classes))
+    photos.check(subject)
+    found = []
+    images = enumerate(photos.batches(subject, batch_size=1))
+    for image, img_13hw in progress(images, source.name, total=len(photos)):
+        score = score_of(subject, img_13hw, photos.labels[image].item(), plan, args.fill)
+        found.append(image_interactions(score, plan, args.seed, image, args.batch_size))
+    strength_xo = np.stack([interactions.strength_o for interactions in found])
+    relative = relative_strength(strength_xo, args.seed)
+    several = len(found) > 1  # one image tells nothing of others
+    return dict(
+        images=len(photos),
+        orders=plan.orders,
+        order_shares=[order / (args.grid**2 - 2) for order in plan.orders],
+        contexts=plan.contexts,
+        J=relative.mean.tolist(),
+        J_low=relative.low.tolist() if several else None,
+        J_high=relative.high.tolist() if several else None,
+        strength=strength_xo.mean(axis=0).tolist(),
+        noise=np.mean([interactions.noise_o for interactions in found], axis=0).tolist(),
+        strength_of_images=strength_xo.tolist(),
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Say how much it takes, measure all networks, write the report and draw the picture.
+
+    Args:
+        args: The command line of ``tools/analysis/interaction.py``.
+    """
+    photos = choose_photos(args.images, args.count, args.seed, labelled=True)
+    grid, radius = (args.grid, args.grid), args.radius or None
+    plan = make_plan(grid, len(photos), args.pairs, args.contexts, args.budget, args.orders, radius)
+    print(plan, flush=True)
+    settings = dict(
+        analysis='interaction',
+        images=photos.digest,
+        classes=photos.classes,
+        plan=dataclasses.asdict(plan),
+        passes=plan.passes,
+        fill=args.fill,
+        seed=args.seed,
+    )
+    models = analyse(args, settings, partial(measure, photos=photos, plan=plan, args=args), COLUMNS)
+    for model in models:
+        share, order = max(zip(np.divide(model['noise'], model['strength']), model['orders'], strict=True))
+        print(f'{model["name"]}: noise is at most {share:.0%} of the strength, at order {order}')
+    draw_interaction(models, args.out / 'interaction.png')
+    print(f'drawn: {args.out / "interaction.png"}')

@@ -16,13 +16,12 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from mmengine.registry import init_default_scope
 from mmpretrain.models import BaseClassifier
 from PIL import Image
 from torch import Tensor, nn
 
-from a2mim_mm.checkpoints.backbone import BACKBONE, find_pretrained
-from a2mim_mm.checkpoints.load import build_network, load_strictly
+from a2mim_mm.checkpoints.backbone import BACKBONE, fill_backbone
+from a2mim_mm.checkpoints.load import build_network, fill_all, load_network, load_strictly
 from a2mim_mm.checkpoints.read import load_checkpoint_file
 from a2mim_mm.checkpoints.saved_config import training_size
 from a2mim_mm.convert.detect import state_dicts
@@ -30,9 +29,7 @@ from a2mim_mm.convert.libraries import timm
 from a2mim_mm.data import decode_image
 from a2mim_mm.data.reading import read_image
 from a2mim_mm.engine.config import load_config, model_config, require
-from a2mim_mm.engine.machine import fit_to_cpu
 from a2mim_mm.errors import InputError
-from a2mim_mm.registry import MODELS
 
 RANDOM = 'random'
 _TIMM = 'timm:'
@@ -91,7 +88,7 @@ def load_classifier(source: Source, seed: int, num_classes: int) -> Subject:
     Args:
         source: Where it comes from.
         seed: Seed of random weights.
-        num_classes: Number of classes of a random network of timm; others say it themselves.
+        num_classes: Number of classes of a random network of timm; other networks say it themselves.
 
     Raises:
         ValueError: If the config or the checkpoint cannot be read, there is no classifier, or the checkpoint
@@ -102,19 +99,12 @@ def load_classifier(source: Source, seed: int, num_classes: int) -> Subject:
         network, data = _timm_network(source, content, seed, num_classes)
         transform = timm().data.create_transform(**data, is_training=False, normalize=False)
         pipeline = [partial(_read_for_timm, transform=transform)]
-        return Subject(_ready(network), pipeline, _timm_normalise(data), None)
+        return Subject(network, pipeline, _timm_normalise(data), None)
     cfg = _config(source, ('model', 'test_dataloader'))
-    model = _initialised(build_model, cfg, source, seed)
-    if not isinstance(model, BaseClassifier):
-        raise InputError(
-            f'config {source.config} builds {type(model).__name__}, which is no classifier: fine-tune it, '
-            'and take the config and the checkpoint of that'
-        )
-    if content is not None:
-        load_strictly(model, content.get('state_dict', content), source.checkpoint)
+    model = _network(model_config(cfg), content, source, seed, _fill_classifier)
     classes = (((content or {}).get('meta') or {}).get('dataset_meta') or {}).get('classes')
     return Subject(
-        _ready(model),
+        model,
         _dataset(cfg.test_dataloader).pipeline,
         partial(_preprocess, model.data_preprocessor),
         None if classes is None else tuple(classes),
@@ -122,7 +112,7 @@ def load_classifier(source: Source, seed: int, num_classes: int) -> Subject:
 
 
 def load_encoder(source: Source, seed: int) -> Subject:
-    """A backbone, from a checkpoint that holds at least that: of a pre-training, a fine-tuning or converted.
+    """A backbone, from any checkpoint that holds one: of a pre-training, a fine-tuning, or converted.
 
     Args:
         source: Where it comes from.
@@ -135,19 +125,61 @@ def load_encoder(source: Source, seed: int) -> Subject:
     if source.config.startswith(_TIMM):
         network, data = _timm_network(source, content, seed, num_classes=0)
         pipeline = [partial(_read_whole, size_hw=data['input_size'][1:])]
-        return Subject(_ready(network), pipeline, _timm_normalise(data), None)
+        return Subject(network, pipeline, _timm_normalise(data), None)
     cfg = _config(source, ('model',))
-    if BACKBONE in cfg.model:
-        network = _initialised(_build_backbone, cfg, source, seed)
-        if content is not None:
-            find_pretrained(content, source.checkpoint).load_into(nn.ModuleDict({BACKBONE: network}))
+    whole = model_config(cfg)
+    if BACKBONE in whole:
+        backbone = {'_scope_': whole['_scope_'], **whole[BACKBONE]}
+        network = _network(backbone, content, source, seed, fill_backbone)
         _see_whole_images(network)
     else:  # mmpretrain's TimmClassifier: one network, head included
-        network = _initialised(build_model, cfg, source, seed)
-        if content is not None:
-            load_strictly(network, content.get('state_dict', content), source.checkpoint)
+        network = _network(whole, content, source, seed, fill_all)
     pipeline = [partial(_read_whole, size_hw=_input_size(cfg))]
-    return Subject(_ready(network), pipeline, partial(_normalise, **_colours(cfg)), None)
+    return Subject(network, pipeline, partial(_normalise, **_colours(cfg)), None)
+
+
+def _config(source: Source, needed: tuple[str, ...]) -> Config:
+    cfg = load_config(source.config)
+    require(cfg, needed, 'analysed')
+    return cfg
+
+
+def _network(
+    cfg: dict, content: dict | None, source: Source, seed: int, fill: Callable[[nn.Module, dict, str], None]
+) -> nn.Module:
+    """The network of a config on its device, filled from a checkpoint or with random weights."""
+    torch.manual_seed(seed)
+    if content is None:
+        network = build_network(_without_pretrained(cfg))
+        fill_randomly(network)
+        if fill is _fill_classifier:
+            _check_classifier(network)
+        network.eval()
+    else:
+        network = load_network(cfg, content, source.checkpoint, fill)
+    return network.to(_device())
+
+
+def fill_randomly(network: nn.Module) -> None:
+    """Initialise a network without the line that mmengine logs for each parameter."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('ERROR')
+    network.init_weights()
+    logger.setLevel(level)
+
+
+def _fill_classifier(network: nn.Module, checkpoint: dict, source: str) -> None:
+    _check_classifier(network)
+    fill_all(network, checkpoint, source)
+
+
+def _check_classifier(network: nn.Module) -> None:
+    if not isinstance(network, BaseClassifier):
+        raise InputError(
+            f'the config builds {type(network).__name__}, which is not a classifier: fine-tune it, and take '
+            'the config and the checkpoint of that'
+        )
 
 
 def _see_whole_images(backbone: nn.Module) -> None:
@@ -156,39 +188,6 @@ def _see_whole_images(backbone: nn.Module) -> None:
         backbone.register_forward_pre_hook(
             lambda _, args, kwargs: (args, {**kwargs, 'mask': None}), with_kwargs=True
         )
-
-
-def _config(source: Source, needed: tuple[str, ...]) -> Config:
-    """The config; where random weights are asked for, without others to start from."""
-    cfg = load_config(source.config)
-    require(cfg, needed, 'analysed')
-    if source.checkpoint == RANDOM:
-        cfg.model = _without_pretrained(cfg.model)
-    return cfg
-
-
-def _build_backbone(cfg: Config) -> nn.Module:
-    fit_to_cpu(cfg)
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    return MODELS.build(cfg.model[BACKBONE])
-
-
-def build_model(cfg: Config) -> nn.Module:
-    """The model of a config, its weights not initialised."""
-    return build_network(model_config(cfg))
-
-
-def _initialised(build: Callable[[Config], nn.Module], cfg: Config, source: Source, seed: int) -> nn.Module:
-    """A network on the CPU, with weights of its own where random ones are asked for."""
-    torch.manual_seed(seed)
-    network = build(cfg)
-    if source.checkpoint == RANDOM:
-        logger = MMLogger.get_current_instance()
-        level = logger.level
-        logger.setLevel('ERROR')  # a line a parameter
-        network.init_weights()
-        logger.setLevel(level)
-    return network
 
 
 def _without_pretrained(part: object) -> object:
@@ -206,12 +205,6 @@ def _without_pretrained(part: object) -> object:
 
 def _content(source: Source) -> dict | None:
     return None if source.checkpoint == RANDOM else load_checkpoint_file(source.checkpoint)
-
-
-def _ready(network: nn.Module) -> nn.Module:
-    network.to(_device())
-    network.eval()  # that of mmpretrain's ViT returns None
-    return network
 
 
 def _preprocess(preprocessor: nn.Module, batch: Tensor) -> Tensor:
@@ -275,6 +268,7 @@ def _timm_network(
         weights = _for_timm(content, library.create_model(name, num_classes=0), source.checkpoint)
         network = library.create_model(name, num_classes=_num_classes(known.classifier, weights))
         load_strictly(network, weights, source.checkpoint)
+    network.to(_device()).eval()
     return network, library.data.resolve_model_data_config(network)
 
 

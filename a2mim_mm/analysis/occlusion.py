@@ -6,19 +6,26 @@ After Naseer et al., "Intriguing properties of vision transformers" (2021). An i
 Shape suffixes: b images, n patches, r ratios.
 """
 
+import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from a2mim_mm.errors import InputError
-from a2mim_mm.models.masking import resize_mask
+from a2mim_mm.models.masking import mask_grid, resize_mask
 
-from .patches import hide_patches, log_odds
+from .figures import draw_occlusion
+from .measuring import analyse, progress
+from .networks import Source, Subject, load_classifier
+from .patches import fill_colour, hide_patches, log_odds
+from .photos import Photos, choose_photos
 
 Network = Callable[[Tensor], Tensor]
 ORDERS = ('random', 'salient', 'non-salient')
+COLUMNS = dict(ratio='ratios', dropped='dropped', top1_mean='mean', top1_std='std')
 
 
 def drop_counts(ratios: Sequence[float], num_patches: int) -> list[int]:
@@ -103,3 +110,73 @@ def correct_when_occluded(
             raise InputError('the network gives logits that are not finite')
         correct.append((logits_bc.argmax(dim=1) == labels_b).cpu())
     return torch.stack(correct)
+
+
+def correct_of_batch(
+    subject: Subject, img_b3hw: Tensor, labels_b: Tensor, images: range, args: argparse.Namespace
+) -> Tensor:
+    """Whether each image is classified rightly, bool (repeats, ratios, b); ``images`` are their numbers."""
+    grid = mask_grid(tuple(img_b3hw.shape[2:]), args.patch_size)
+    num_patches = grid[0] * grid[1]
+    counts = drop_counts(args.ratios, num_patches)
+    colour = fill_colour(args.fill, img_b3hw, subject.black())
+    if args.order == 'random':
+        rankings = [random_ranking(args.seed, repeat, images, num_patches) for repeat in range(args.repeats)]
+    else:
+        ranking_bn = salient_ranking(subject.network, img_b3hw, labels_b, grid, colour)
+        rankings = [ranking_bn if args.order == 'salient' else num_patches - 1 - ranking_bn]
+    correct = [
+        correct_when_occluded(
+            subject.network, img_b3hw, labels_b, ranking_bn.to(img_b3hw.device), counts, grid, colour
+        )
+        for ranking_bn in rankings
+    ]
+    return torch.stack(correct)
+
+
+def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:
+    """Top-1 in percent for each repeat and ratio."""
+    subject = load_classifier(source, args.seed, len(photos.classes))
+    photos.check(subject)
+    correct, images = [], range(0)
+    batches = photos.batches(subject, args.batch_size)
+    for img_b3hw in progress(batches, source.name, total=-(-len(photos) // args.batch_size)):
+        images = range(images.stop, images.stop + len(img_b3hw))
+        labels_b = photos.labels[images.start : images.stop].to(img_b3hw.device)
+        correct.append(correct_of_batch(subject, img_b3hw, labels_b, images, args))
+    top1 = 100 * torch.cat(correct, dim=2).double().mean(dim=2)
+    grid = mask_grid(tuple(img_b3hw.shape[2:]), args.patch_size)
+    dropped = drop_counts(args.ratios, grid[0] * grid[1])
+    return dict(
+        images=len(photos),
+        grid=grid,
+        ratios=[count / (grid[0] * grid[1]) for count in dropped],  # of few patches not those asked for
+        dropped=dropped,
+        top1=top1.tolist(),
+        mean=top1.mean(dim=0).tolist(),
+        std=top1.std(dim=0).tolist() if len(top1) > 1 else None,
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure all networks, write the report and draw the picture.
+
+    Args:
+        args: The command line of ``tools/analysis/occlusion.py``.
+    """
+    drop_counts(args.ratios, 1)  # now, not when networks are loaded
+    photos = choose_photos(args.images, args.count, args.seed, labelled=True)
+    settings = dict(
+        analysis='occlusion',
+        images=photos.digest,
+        classes=photos.classes,
+        ratios=list(args.ratios),
+        patch_size=args.patch_size,
+        fill=args.fill,
+        order=args.order,
+        repeats=args.repeats if args.order == 'random' else 1,
+        seed=args.seed,
+    )
+    models = analyse(args, settings, partial(measure, photos=photos, args=args), COLUMNS)
+    draw_occlusion(models, args.out / 'occlusion.png')
+    print(f'drawn: {args.out / "occlusion.png"}')

@@ -11,13 +11,12 @@ import io
 import json
 import platform
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 
 import torch
 
 from a2mim_mm.errors import InputError
-from a2mim_mm.files import write_json
+from a2mim_mm.files import package_version, sha256_of, write_json, write_whole
 from a2mim_mm.version import __version__
 
 from .networks import RANDOM, Source
@@ -39,11 +38,7 @@ _PACKAGES = (
 def versions() -> dict[str, str | None]:
     """Versions of what computes, None where it is not installed, and the device."""
     found = {'a2mim_mm': __version__, 'python': platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = None
+    found |= {package: package_version(package) for package in _PACKAGES}
     found['device'] = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
     return found
 
@@ -54,7 +49,11 @@ def describe(source: Source) -> dict[str, str | None]:
     Raises:
         FileNotFoundError: If there is no checkpoint.
     """
-    digest = None if source.checkpoint == RANDOM else _digest(Path(source.checkpoint))
+    path, digest = Path(source.checkpoint), None
+    if source.checkpoint != RANDOM:
+        if not path.is_file():
+            raise FileNotFoundError(f'there is no checkpoint at {path}')
+        digest = sha256_of(path)
     return dict(vars(source), checkpoint_sha256=digest)
 
 
@@ -126,16 +125,5 @@ def write_report(
         for index in range(len(next(iter(lists.values())))):
             values = {column: values and values[index] for column, values in lists.items()}
             writer.writerow(dict(name=model['name'], checkpoint=model['checkpoint']) | values)
-    draft = folder / '.result.csv.part'
-    draft.write_text(text.getvalue())
-    draft.replace(folder / 'result.csv')
-
-
-def _digest(path: Path) -> str:
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no checkpoint at {path}')
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    with write_whole(folder / 'result.csv') as draft:
+        draft.write_text(text.getvalue())

@@ -2,6 +2,6 @@
 
 from .convert import TARGETS, convert_checkpoint
 from .encoder import ConversionError, Encoder
-from .origins import ORIGINS
+from .formats import ORIGINS
 
 __all__ = ['ORIGINS', 'TARGETS', 'ConversionError', 'Encoder', 'convert_checkpoint']

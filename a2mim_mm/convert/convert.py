@@ -1,13 +1,11 @@
-"""A conversion from file to file: read, find the encoder, express it, prove it, write it, report."""
+"""Converts a file to a file: read, find the encoder, express it, write it, prove it, report."""
 
-import hashlib
 import pickle
 import re
 import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -16,10 +14,11 @@ from torch import Tensor
 from a2mim_mm.backbones.vit import A2MIMViT
 from a2mim_mm.checkpoints.read import load_checkpoint_file, read_array_pickle
 from a2mim_mm.errors import InputError, first_names
-from a2mim_mm.files import write_json
+from a2mim_mm.files import package_version, sha256_of, write_json
 
 from .detect import Found, detect
 from .encoder import ConversionError, Encoder, resized
+from .families.vit import arch_of
 from .libraries import LibraryMissing
 from .naming import Hints
 from .pretraining import PARTS, Pretraining
@@ -35,7 +34,6 @@ from .targets import (
     Torchvision,
 )
 from .verify import compare, features_of, of_pivot
-from .vit import arch_of
 
 TARGETS: dict[str, Target] = {
     'a2mim': Pretraining(),
@@ -67,31 +65,31 @@ def convert_checkpoint(
     trust: bool = False,
     log: Callable[[str], None] = print,
 ) -> dict:
-    """Convert the encoder in a checkpoint to another format; see ``docs/checkpoints.md`` for the formats.
+    """Convert the encoder in a checkpoint to another format; ``docs/checkpoints.md`` lists the formats.
 
-    Source and target networks are built from the two files, and the same images go through both: in float64,
-    for ONNX in float32. Where they differ, or anything else goes wrong, nothing is written.
+    The networks of source and target are built from the two files, and the same images go through both, in
+    float64, for ONNX in float32. If they differ, or anything else goes wrong, nothing is written.
 
     Args:
         source: ``.pth``, ``.safetensors`` or detectron2's ``.pkl``.
-        target: The file to write, or for ``huggingface`` the folder. Its suffix chooses ``.safetensors`` or
-            ``.pth``. A file that is there is replaced.
+        target: The file to write, or the folder for ``huggingface``. Its suffix chooses ``.safetensors`` or
+            ``.pth``. A file that exists is replaced.
         to: A name of ``TARGETS``.
-        origin: A name of ``ORIGINS``; ``'auto'``: told from the names in the file.
-        arch: Where weights leave it open, ``'heads=N'`` or the name of a ViT of mmpretrain.
+        origin: A name of ``ORIGINS``; ``'auto'`` tells it from the names in the file.
+        arch: ``'heads=N'`` or the name of a ViT of mmpretrain, if the weights leave it open.
         entry: Which of several state dicts in the file, such as ``'ema'``.
         img_size: Resample position embedding and bias tables to this image size, in pixels.
-        timm_model: Name of the timm model that is to hold the encoder; by default one that does.
-        verify: Whether to prove the conversion; without, a library that is missing does not matter.
+        timm_model: Name of the timm model that is to hold the encoder; by default one that can.
+        verify: Whether to prove the conversion. Without it no other library is needed.
         trust: Unpickle whatever the source holds, which runs code from it.
-        log: Is told, in lines, what was found, dropped and measured.
+        log: Receives lines that say what was found, left out and measured.
 
     Returns:
-        The report, which is also written to ``TARGET.report.json``.
+        The report. It is also written to ``TARGET.report.json``.
 
     Raises:
-        ConversionError: If the source is of no known format or ambiguous, the target cannot hold the encoder,
-            or the networks differ.
+        ConversionError: If the format of the source is not known or ambiguous, the target cannot hold the
+            encoder, or the networks differ.
         CheckpointError: If the source cannot be read, or reading it would run code.
         ValueError: If an argument has a value that is not allowed.
     """
@@ -103,12 +101,12 @@ def convert_checkpoint(
     _check_arch(found.encoder, arch)
     _log_found(found, log)
 
-    kind.express(found.encoder, found.mean_std, timm_model)  # refuses at once what it would refuse in the end
+    kind.express(found.encoder, found.mean_std, timm_model)  # refuses now what it would refuse in the end
     encoder, resampled, differences = found.encoder, [], {}
     expected = _features_of_source(found, kind.dtype) if verify else None
     if img_size is not None:
         encoder, resampled = resized(found.encoder, img_size)
-        if verify:  # at the source's own size; then the resampled pivot is what the target must equal
+        if verify:  # at the source's own size; then the target must equal the resampled pivot
             pivot = features_of(of_pivot(found.encoder), found.encoder.cfg, kind.dtype)
             differences['source to pivot'] = compare(expected, pivot, kind.tolerance)
             expected = features_of(of_pivot(encoder), encoder.cfg, kind.dtype)
@@ -136,7 +134,7 @@ def convert_checkpoint(
 
 
 def _check_arguments(source: Path, target: Path, to: str, timm_model: str | None) -> Target:
-    """The kind of file to write."""
+    """Check the arguments; returns the kind of file to write."""
     if to not in TARGETS:
         raise InputError(f'there is no format {to!r} to write; known: {", ".join(TARGETS)}')
     kind = TARGETS[to]
@@ -150,7 +148,7 @@ def _check_arguments(source: Path, target: Path, to: str, timm_model: str | None
     if kind.suffixes and target.is_dir():
         raise InputError(f'{target} is a folder')
     if not kind.suffixes and (target.is_file() or target.is_dir() and any(target.iterdir())):
-        raise InputError(f'{to} is written to a new or empty folder, and {target} is none')
+        raise InputError(f'{to} is written to a new or empty folder, which {target} is not')
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -160,7 +158,7 @@ def _check_arguments(source: Path, target: Path, to: str, timm_model: str | None
 
 def _read(source: Path, trust: bool) -> dict:
     if trust and source.is_file() and source.suffix != '.safetensors':
-        warnings.warn(f'{source} is unpickled as it is: whatever code it holds runs now', stacklevel=3)
+        warnings.warn(f'{source} is unpickled: any code that it holds runs now', stacklevel=3)
         if source.suffix == '.pkl':
             content = pickle.loads(source.read_bytes(), encoding='latin1')
         else:
@@ -189,10 +187,10 @@ def _check_arch(encoder: Encoder, arch: str | None) -> None:
     if arch is None:
         return
     if encoder.family != 'A2MIMViT':
-        raise ConversionError(f'--arch {arch} is of a ViT, the source holds a {encoder.family}')
+        raise ConversionError(f'--arch {arch} is for a ViT, but the source holds a {encoder.family}')
     expected, sizes = ARCHES.get(arch), arch_of(encoder.cfg)
     if expected is not None and any(sizes[key] != expected[key] for key in sizes):
-        raise ConversionError(f'--arch {arch} is {expected}, the source is {sizes}')
+        raise ConversionError(f'--arch {arch} is {expected}, but the source is {sizes}')
 
 
 def _features_of_source(found: Found, dtype: torch.dtype) -> Tensor:
@@ -201,8 +199,8 @@ def _features_of_source(found: Found, dtype: torch.dtype) -> Tensor:
         return features_of(found.naming.peer(found.encoder.cfg, found.weights), found.encoder.cfg, dtype)
     except LibraryMissing as error:
         raise ConversionError(
-            f'the network of {found.naming.name} cannot be built here, so nothing is proved: {error}. '
-            '--no-verify writes without proof'
+            f'the network of {found.naming.name} cannot be built here, so the conversion cannot be proved: '
+            f'{error}. --no-verify writes without proof'
         ) from error
 
 
@@ -233,15 +231,11 @@ def _report(
     differences: dict[str, float],
     verify: bool,
 ) -> dict:
-    digest = hashlib.sha256()
-    with source.open('rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
     mean, std = found.mean_std or (None, None)
     return {
         'source': {
             'file': source.name,
-            'sha256': digest.hexdigest(),
+            'sha256': sha256_of(source),
             'format': found.origin.name,
             'also': found.also,
             'names': found.naming.name,
@@ -262,21 +256,14 @@ def _report(
         'dropped': {name: 'not part of the encoder' for name in _left_out(found, to)} | expression.dropped,
         'verified': verify,
         'largest_relative_difference': differences,
-        'versions': {name: _version(name) for name in _PACKAGES},
+        'versions': {name: package_version(name) for name in _PACKAGES},
     }
 
 
 def _left_out(found: Found, to: str) -> list[str]:
-    """Names of what is not written: all beside the encoder, but for a whole pre-training."""
+    """Names of what is not written. A whole pre-training keeps decoder, token and gate."""
     kept = {name for names in PARTS.values() for name in names} if to == 'a2mim' else set()
     return [name for name in found.outside if name not in kept]
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _log_found(found: Found, log: Callable[[str], None]) -> None:
@@ -285,9 +272,9 @@ def _log_found(found: Found, log: Callable[[str], None]) -> None:
     log(f'format: {found.origin.name} ({found.origin.title}){also}; names of {found.naming.name}{place}')
     log(f'encoder: {found.encoder.cfg}')
     if found.mean_std is None:
-        log('note: the weights do not tell how images were normalised: those who wrote it differ')
+        log('note: the weights do not tell how images were normalised, and those who write such files differ')
     elif found.mean_std[0] == (0.5, 0.5, 0.5):
-        log('note: trained on images of mean and std 0.5, where the configs here have those of ImageNet')
+        log('note: trained on images with mean and std 0.5, but the configs here have those of ImageNet')
 
 
 def _log_report(report: dict, log: Callable[[str], None]) -> None:

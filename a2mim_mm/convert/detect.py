@@ -1,4 +1,4 @@
-"""From a file to the pivot: which origin wrote it, told from its names."""
+"""Finds the encoder in a file: tells from the names who wrote it, and makes the pivot."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -13,11 +13,12 @@ from a2mim_mm.checkpoints.saved_config import read_saved_config, registered_clas
 from a2mim_mm.errors import first_names
 
 from .encoder import ConversionError, Encoder
+from .formats import ORIGINS
 from .naming import Hints, Naming
-from .origins import FILE, ORIGINS, Origin
+from .origin import FILE, Origin
 
 _LIGHTNING = 'model.'
-# lightly's ResNets are torch.nn.Sequential(*resnet.children()): relu and maxpool, 2 and 3, have no weights.
+# lightly's ResNets are torch.nn.Sequential(*resnet.children()). Relu and maxpool, 2 and 3, have no weights.
 _NUMBERED = {'0': 'conv1', '1': 'bn1', '4': 'layer1', '5': 'layer2', '6': 'layer3', '7': 'layer4'}
 EMA = 'ema'  # the entry of the copies that mmcv's EMAHook keeps
 _REASONS_SHOWN = 4
@@ -31,13 +32,13 @@ class Found:
     Args:
         origin: Who wrote it.
         naming: How its weights are named there.
-        entry: Where in the file the state dict is; ``''`` where the file is one.
+        entry: Where in the file the state dict is; ``''`` if the file is one.
         weights: The encoder's, by the names of the file.
         outside: Names of what else the file holds.
         encoder: The pivot.
-        mean_std: Normalisation of images, RGB in 0..1; None where origins that agree on all else do not.
+        mean_std: Normalisation of images, RGB in 0..1; None if origins that agree on all else differ in it.
         also: Names of other origins that read the very same encoder.
-        input_hw: Size of the crops it was trained on; None: not known.
+        input_hw: Size of the crops it was trained on; None if it is not known.
         rest: What else the state dict holds: decoder, mask token, classifier.
     """
 
@@ -61,15 +62,16 @@ def detect(
     Args:
         checkpoint: What the file holds.
         source: Where it comes from, for messages.
-        origin: Name of a row of the table; ``'auto'``: told from the names.
-        hints: What is known of the network beside its weights; by default what the file's own config says.
-        entry: Which of several state dicts in the file; None: the one that the origin's own tools take.
+        origin: Name of a row of the table; ``'auto'`` tells it from the names.
+        hints: What is known of the network apart from its weights; by default what the config in the file
+            says.
+        entry: Which of several state dicts in the file; None for the one that the origin's own tools take.
 
     Returns:
         What was found; of several origins that agree, the first in the table.
 
     Raises:
-        ConversionError: If no origin fits, or several do that read different encoders; says which, or why.
+        ConversionError: If no origin fits, or several fit and read different encoders. Says which, or why.
         CheckpointError: If there are no weights, or some are not finite.
     """
     entries = state_dicts(checkpoint, source)
@@ -84,11 +86,11 @@ def detect(
     for row in ORIGINS.values() if origin == 'auto' else (ORIGINS[origin],):
         for name in [name for name in row.entries if name in entries] if entry is None else [entry]:
             matches = _read_as(row, entries[name], name, source, hints, reasons)
-            if matches is not None:  # not the next one, either, if this one is damaged
+            if matches is not None:  # and not the next one if this one is damaged
                 found += matches
                 break
     if not found and entry is None and len(entries) == 1 and not _usual(entries):
-        return detect(checkpoint, source, origin, hints, next(iter(entries)))  # there is no other to mean
+        return detect(checkpoint, source, origin, hints, next(iter(entries)))  # the only one there is
     if not found:
         raise ConversionError(_refusal(source, entries, reasons))
     different = [other for other in found[1:] if not _same(found[0].encoder, other.encoder)]
@@ -97,7 +99,7 @@ def detect(
             f'{other.origin.name} ({other.naming.name})' for other in [found[0], *different]
         )
         raise ConversionError(
-            f'{source} is ambiguous, and different networks by {" and ".join(names)}: choose with --from'
+            f'{source} is ambiguous: {" and ".join(names)} read different networks. Choose with --from'
         )
     check_finite(found[0].weights, source)
     agreed = len({other.mean_std for other in found}) == 1
@@ -112,12 +114,12 @@ def detect(
 
 
 def _usual(entries: dict[str, dict]) -> bool:
-    """Whether one of the state dicts is where some origin keeps its own."""
+    """Whether one of the state dicts has a key that some origin uses."""
     return any(name in row.entries for row in ORIGINS.values() for name in entries)
 
 
 def state_dicts(checkpoint: dict, source: str) -> dict[str, dict[str, Tensor]]:
-    """The state dicts in a file by their keys, without ``module.``; ``''`` for weights at the top.
+    """The state dicts in a file by their keys; ``''`` for weights at the top. ``module.`` is removed.
 
     Raises:
         CheckpointError: If there is none.
@@ -141,7 +143,7 @@ def state_dicts(checkpoint: dict, source: str) -> dict[str, dict[str, Tensor]]:
 
 
 def _without_model(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights without the ``model.`` of Lightning, and numbered ones of lightly by their own names."""
+    """Weights without the ``model.`` of Lightning, and with names in place of the numbers of lightly."""
     inside = [name for name in weights if name.startswith(_LIGHTNING)]
     if 2 * len(inside) > len(weights):
         weights = {name.removeprefix(_LIGHTNING): tensor for name, tensor in weights.items()}
@@ -173,8 +175,8 @@ def _tensors(content: dict, source: str) -> dict[str, Tensor]:
 def _averaged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The copies of weights that mmcv's EMAHook keeps in buffers, ``ema_backbone_conv1_weight``; or empty.
 
-    In a file that is written at the end of an epoch the hook has exchanged the two (source: mmcv, OpenMixup):
-    there the copy is the one that was not averaged.
+    At the end of an epoch the hook exchanges the two (source: mmcv, OpenMixup). So in a file that is written
+    then, the copy is the one that was not averaged.
     """
     flat = {f'ema_{name.replace(".", "_")}': name for name in weights}
     copies = {flat[name]: tensor for name, tensor in weights.items() if name in flat}
@@ -186,9 +188,9 @@ def _averaged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def _read_as(
     row: Origin, state: dict, entry: str, source: str, hints: Hints, reasons: dict[str, list[str]]
 ) -> list[Found] | None:
-    """What one row reads in a state dict, None if it is none of its own.
+    """What one row reads in a state dict; None if the state dict belongs to another row.
 
-    Adds to ``reasons`` why a naming that claims the weights cannot read them.
+    If a naming claims the weights and cannot read them, ``reasons`` says why.
     """
     parts = row.split(state)
     if parts is None or not any(naming.claims(parts[0]) for naming in row.namings):
@@ -222,8 +224,8 @@ def _check_style(saved: dict, source: str) -> None:
     cfg = saved.get('model', {}).get('backbone')
     if isinstance(cfg, dict) and cfg.get('style', 'pytorch') != 'pytorch':
         raise ConversionError(
-            f'{source} was trained with style={cfg["style"]!r}, strides in the 1x1 convolutions, which '
-            'no format here has'
+            f'{source} was trained with style={cfg["style"]!r}, strides in the 1x1 convolutions, and no format '
+            'here has that'
         )
 
 
@@ -267,27 +269,27 @@ def _same(first: Encoder, second: Encoder) -> bool:
 
 
 def _check_dtypes(weights: dict[str, Tensor], source: str) -> None:
-    """Refuse what is no ordinary weight: sparse, quantised, complex, or without storage."""
+    """Refuse what is not an ordinary weight: sparse, quantised, complex, or without storage."""
     for name, tensor in weights.items():
         dense = tensor.layout is torch.strided and tensor.device.type == 'cpu'
         computed = name.endswith(('num_batches_tracked', '_index')) and not tensor.is_complex()
         if not dense or not (computed or tensor.dtype in _DTYPES):
             raise CheckpointError(
-                f'{source} holds no plain numbers: {name} is {tensor.dtype}, {tensor.layout}'
+                f'{source} must hold plain numbers, but {name} is {tensor.dtype}, {tensor.layout}'
             )
 
 
 def _refusal(source: str, entries: dict[str, dict], reasons: dict[str, list[str]]) -> str:
     if reasons:
         shown = [f'{reason} (as {", ".join(rows)})' for reason, rows in [*reasons.items()][:_REASONS_SHOWN]]
-        return f'{source} resembles a known format, but is none:\n  ' + '\n  '.join(shown)
+        return f'{source} resembles known formats, but cannot be read:\n  ' + '\n  '.join(shown)
     largest = max(entries.values(), key=len)
     if not _usual(entries):
         named = ', '.join(f'{name!r} ({len(weights)} weights)' for name, weights in entries.items())
         return (
-            f'{source} holds several state dicts, none where it is usual: choose with --entry one of {named}'
+            f'{source} holds several state dicts, none under a usual key: choose with --entry one of {named}'
         )
     return (
-        f'{source} is of no known format: among its {len(largest)} weights are {first_names([*largest])}. '
+        f'the format of {source} is not known. Its {len(largest)} weights include {first_names([*largest])}. '
         f'Known: {", ".join(ORIGINS)}; what each is: docs/checkpoints.md'
     )

@@ -1,23 +1,21 @@
 """The pivot of all conversions: an encoder of this package, as a config and its weights.
 
-Names and classes are those that the training configs use: mmpretrain's ``ResNet``, ``ConvNeXt`` and
-``SwinTransformer``, and :class:`a2mim_mm.models.A2MIMViT`, which holds every Vision Transformer.
+Names and classes are those of the training configs: mmpretrain's ``ResNet``, ``ConvNeXt`` and
+``SwinTransformer``, and :class:`a2mim_mm.backbones.A2MIMViT`, which holds every Vision Transformer.
 """
 
 from dataclasses import dataclass, field, replace
 
 import torch
-from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from a2mim_mm.checkpoints.load import load_strictly
+from a2mim_mm.checkpoints.load import build_network, load_network
 from a2mim_mm.errors import InputError
-from a2mim_mm.registry import MODELS
 
 
 class ConversionError(InputError):
-    """A checkpoint that is none of the formats, or cannot be expressed in the one that is asked for."""
+    """A checkpoint has none of the known formats, or the target format cannot hold it."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +23,10 @@ class Encoder:
     """An encoder without what was trained around it.
 
     Args:
-        cfg: Its config, ``type`` with scope; the class takes ``weights`` strictly.
+        cfg: Its config, with a scope in ``type``. The class takes ``weights`` strictly.
         weights: Names and tensors.
-        folded: What of the source is expressed by other names or needs none, and why: q bias and v bias
-            that became one, index tables that are computed.
+        folded: Names of the source that have no counterpart, and why: q bias and v bias that became one,
+            index tables that are computed.
     """
 
     cfg: dict
@@ -46,28 +44,19 @@ class Encoder:
         Raises:
             CheckpointError: If the weights do not fill it exactly.
         """
-        network = build_backbone(self.cfg).to(dtype)
-        load_strictly(network, dict(self.weights), 'the encoder')
-        network.eval()
-        return network
-
-
-def build_backbone(cfg: dict) -> nn.Module:
-    """A network with random weights from a config of a registered backbone."""
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        return MODELS.build(dict(cfg))
+        return load_network(self.cfg, self.weights, 'the encoder').to(dtype)
 
 
 def build_without_weights(cfg: dict) -> nn.Module:
-    """A network for names and shapes: parameters have no storage, buffers have their values."""
+    """A network for names and shapes. Parameters have no storage; buffers have their values."""
     with _NoStorage():
-        return build_backbone(cfg)
+        return build_network(cfg)
 
 
 class _NoStorage(TorchFunctionMode):
-    """Puts what ``torch.empty`` makes, as modules do for their weights, on the meta device.
+    """Puts on the meta device what ``torch.empty`` makes, which modules call for their weights.
 
-    All of a network under ``torch.device('meta')`` is impossible: mmpretrain's reads numbers off a tensor.
+    A whole network cannot be built under ``torch.device('meta')``: mmpretrain reads numbers off a tensor.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -92,8 +81,8 @@ def resized(encoder: Encoder, img_size: int) -> tuple[Encoder, list[str]]:
     """
     if encoder.family != 'A2MIMViT':
         raise ConversionError(
-            f'--img-size is for the positions of a ViT, this is a {encoder.family}: leave it out, CNNs take '
-            'any size'
+            f'--img-size is for the positions of a ViT, but this is a {encoder.family}: leave it out, '
+            'CNNs take any size'
         )
     if img_size < 1 or img_size % encoder.cfg['patch_size']:
         raise ConversionError(

@@ -4,13 +4,13 @@
 """
 
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 
 from torch import Tensor, nn
 
+from a2mim_mm.checkpoints.load import build_network
 from a2mim_mm.errors import first_names
 
 from .encoder import ConversionError, Encoder
@@ -29,76 +29,118 @@ class Hints:
     widths: dict[int, int] | None = None  # heads of a method's own sizes, by width
 
 
-class Naming(ABC):
+@dataclass(frozen=True)
+class Naming:
     """One way to name the weights of one family of encoders.
 
-    Attributes:
+    Reading is: refuse, prepare, rename, build the pivot, finish. Writing is: express, rename.
+
+    Args:
         name: How the report calls it.
         family: Class of the pivot that it can express.
-        signature: A name that all weights of this naming have.
-        unlike: A name that none of them has, where ``signature`` is shared with another naming.
+        signature: A name that all weights of this naming have, or one of several.
+        encoder: The pivot of weights that have the pivot's names, with what was folded on the way.
+        build: The network of the library that has these names, from a pivot's config, filled strictly, as a
+            :class:`Peer`.
+        names: Names of the pivot, and of this naming; empty where they are the same.
+        unlike: A name that none of the weights has, if ``signature`` is shared with another naming.
+        refused: Patterns of whole names, and what a network with such a name has.
+        prepare: What to do before renaming: weights, and what was folded, and why.
+        finish: What to do with the pivot at the end.
+        express: Weights by the pivot's names as this library has them, and what was left out, and why; None
+            for a naming that is only read. It raises ConversionError if the library cannot hold the encoder.
     """
 
     name: str
     family: str
-    signature: str
+    signature: str | tuple[str, ...]
+    encoder: Callable[[Weights, Hints, dict[str, str]], Encoder]
+    build: Callable[[dict, Weights], nn.Module] | None = None
+    names: Sequence[tuple[str, str]] = ()
     unlike: str | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
+    prepare: Callable[[Weights], tuple[Weights, dict[str, str]]] = lambda weights: (weights, {})
+    finish: Callable[[Encoder], Encoder] = lambda encoder: encoder
+    express: Callable[[Encoder], tuple[Weights, dict[str, str]]] | None = None
 
     def claims(self, names: Iterable[str]) -> bool:
         """Whether weights of these names can be of this naming at all."""
-        names = list(names)
-        present = any(_pattern(self.signature).fullmatch(name) for name in names)
-        strange = self.unlike and any(_pattern(self.unlike).fullmatch(name) for name in names)
-        return present and not strange
+        names, signatures = list(names), self.signature
+        signatures = (signatures,) if isinstance(signatures, str) else signatures
+        return _any(names, signatures) and not (self.unlike and _any(names, (self.unlike,)))
 
-    @abstractmethod
     def read(self, weights: Weights, hints: Hints) -> Encoder:
         """The encoder that the weights are of.
 
         Raises:
             ConversionError: If names are unknown or missing, or the weights leave open what they are.
         """
+        for pattern, what in self.refused.items():
+            if any(re.fullmatch(pattern, name) for name in weights):
+                raise ConversionError(what)
+        weights, folded = self.prepare(weights)
+        if self.names:
+            weights = rename(weights, [(here, pivot) for pivot, here in self.names], self.name)
+        return self.finish(self.encoder(weights, hints, folded))
 
-    @abstractmethod
     def write(self, encoder: Encoder) -> tuple[Weights, dict[str, str]]:
         """Weights by the names of this naming, and what was left out, and why.
 
         Raises:
             ConversionError: If the naming cannot express the encoder.
         """
+        weights, dropped = self.express(encoder)
+        return rename(weights, self.names, self.name) if self.names else weights, dropped
 
-    @abstractmethod
     def peer(self, cfg: dict, weights: Weights) -> nn.Module:
-        """The network of the library that has these names, built from a pivot's config, loaded strictly.
+        """The network of the library that has these names, with ``features`` to compare.
 
-        Its ``features(images)`` is comparable over namings: of a CNN the map of the last stage, or its
-        normalised mean where the encoder has a last norm; of a ViT all tokens, or their normalised mean.
+        They are, of a CNN, the map of the last stage, or its normalised mean if the encoder has a last norm;
+        of a ViT, all tokens, or their normalised mean.
         """
+        return self.build(cfg, weights)
 
 
+@dataclass(frozen=True)
 class TimmNaming(Naming):
-    """A naming of timm, whose peer is what ``timm.create_model`` makes.
+    """A naming of timm, whose network is what ``timm.create_model`` makes.
 
-    Attributes:
-        models: Beginnings of the names of timm's models that have it.
+    Args:
+        models: How the names of timm's models begin that have this naming.
+        model: Name and arguments for ``timm.create_model``, from a pivot's config and its weights.
+        as_peer: A model of timm as a :class:`Peer`.
+        computed: Endings of names that timm computes and does not take.
     """
 
-    models: tuple[str, ...]
-
-    @abstractmethod
-    def model(self, cfg: dict, weights: Weights) -> tuple[str, dict]:
-        """Name and arguments for ``timm.create_model``, from a pivot's config."""
-
-    @abstractmethod
-    def as_peer(self, network: nn.Module, cfg: dict) -> nn.Module:
-        """A model of timm with its ``features``."""
+    models: tuple[str, ...] = ()
+    model: Callable[[dict, Weights], tuple[str, dict]] | None = None
+    as_peer: Callable[[nn.Module, dict], nn.Module] | None = None
+    computed: tuple[str, ...] = ()
 
     def peer(self, cfg: dict, weights: Weights) -> nn.Module:
-        """See :meth:`Naming.peer`."""
+        """timm's network, filled strictly."""
         name, arguments = self.model(cfg, weights)
         network = timm().create_model(name, num_classes=0, **arguments)
-        network.load_state_dict(weights)
+        kept = {key: tensor for key, tensor in weights.items() if not key.endswith(self.computed)}
+        network.load_state_dict(kept)
         return self.as_peer(network, cfg)
+
+
+def as_it_is(encoder: Encoder) -> tuple[Weights, dict[str, str]]:
+    """The weights of a pivot, for a library that holds every encoder of its family."""
+    return dict(encoder.weights), {}
+
+
+def filled(cfg: dict, weights: Weights) -> nn.Module:
+    """The network of a registered class, filled strictly."""
+    network = build_network(cfg)
+    network.load_state_dict(weights)
+    return network
+
+
+def last_output(network: nn.Module) -> 'Peer':
+    """A network of OpenMMLab, compared by its last output."""
+    return Peer(network, lambda image: network(image)[-1])
 
 
 class Peer(nn.Module):
@@ -137,11 +179,6 @@ def rename(weights: Weights, pairs: Sequence[tuple[str, str]], naming: str) -> W
     if unknown:
         raise ConversionError(f'{naming} has no {first_names(unknown)}')
     return renamed
-
-
-def swapped(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """A table of names the other way round."""
-    return [(second, first) for first, second in pairs]
 
 
 def count(weights: Weights, name: str) -> int:
@@ -205,6 +242,10 @@ def check_against(network: nn.Module, weights: Weights) -> None:
     found = [f'{title}: {first_names(names)}' for title, names in groups.items() if names]
     if found:
         raise ConversionError('; '.join(found))
+
+
+def _any(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    return any(_pattern(pattern).fullmatch(name) for pattern in patterns for name in names)
 
 
 @cache

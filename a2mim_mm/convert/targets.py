@@ -16,18 +16,15 @@ from torch import Tensor, nn
 from a2mim_mm.checkpoints.read import load_checkpoint_file, read_array_pickle
 
 from .encoder import ConversionError, Encoder
-from .formats.convnext import MMConvNeXtNaming
-from .formats.detectron2 import Detectron2Naming
-from .formats.mmpretrain_vit import MMViTNaming
-from .formats.resnet import MMResNetNaming, ResNetNaming
-from .formats.swin import MMSwinNaming
+from .formats import detectron2, openmmlab, torchvision
+from .formats import timm as timm_format
 from .libraries import onnxruntime_session, timm
 from .naming import Naming, Peer, TimmNaming, Weights, check_against
 from .onnx_export import export
-from .origins import IMAGENET, TIMM
+from .origin import IMAGENET
 from .verify import ONNX_TOLERANCE, TOLERANCE
 
-_MM_NAMINGS = (MMResNetNaming('mmpretrain ResNet'), MMViTNaming(), MMConvNeXtNaming(), MMSwinNaming())
+TIMM = timm_format.NAMINGS
 WEIGHT_SUFFIXES = ('.safetensors', '.pth')
 
 
@@ -103,7 +100,7 @@ class OpenMMLab(Target):
 
     def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
         """See :meth:`Target.express`."""
-        return _express(encoder, mean_std, [_of_family(_MM_NAMINGS, encoder)], self.title)
+        return _express(encoder, mean_std, [openmmlab.WRITTEN[encoder.family]], self.title)
 
     def write(self, expression: Expression, path: Path) -> None:
         """See :meth:`Target.write`."""
@@ -124,7 +121,7 @@ class Torchvision(Target):
 
     def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
         """See :meth:`Target.express`."""
-        return _express(encoder, mean_std, [ResNetNaming('torchvision ResNet')], self.title)
+        return _express(encoder, mean_std, [torchvision.RESNET], self.title)
 
 
 class Detectron2(Target):
@@ -135,7 +132,7 @@ class Detectron2(Target):
 
     def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
         """See :meth:`Target.express`."""
-        return _express(encoder, mean_std, [Detectron2Naming()], self.title)
+        return _express(encoder, mean_std, [detectron2.RESNET], self.title)
 
     def write(self, expression: Expression, path: Path) -> None:
         """See :meth:`Target.write`."""
@@ -290,10 +287,6 @@ def _express(encoder: Encoder, mean_std: tuple | None, namings: list[Naming], ti
         else:
             return Expression(naming, encoder.cfg, weights, dropped, mean_std)
     raise ConversionError(f'{title} cannot hold this encoder: {"; ".join(dict.fromkeys(errors))}')
-
-
-def _of_family(namings: tuple[Naming, ...], encoder: Encoder) -> Naming:
-    return next(naming for naming in namings if naming.family == encoder.family)
 
 
 def _express_for_timm(

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
-from a2mim_mm.analysis import knn, knn_scores
+from a2mim_mm.analysis import knn
+from a2mim_mm.analysis.knn import knn_scores
 
 
 def problem(seed, n=60, m=25, d=8, classes=4):

@@ -22,10 +22,9 @@ from torch import nn
 
 from a2mim_mm.checkpoints import CheckpointError, install_safe_loader
 from a2mim_mm.checkpoints.backbone import load_pretrained
+from a2mim_mm.checkpoints.load import build_network as build_backbone
 from a2mim_mm.convert import TARGETS, ConversionError, convert, convert_checkpoint, libraries, verify
-from a2mim_mm.convert.encoder import build_backbone
-from a2mim_mm.convert.formats.mmpretrain_vit import MMViTNaming
-from a2mim_mm.convert.formats.resnet import ResNetNaming
+from a2mim_mm.convert.naming import Naming
 from a2mim_mm.engine.run_tool import run_tool
 
 SUFFIXES = {'detectron2': '.pkl', 'onnx': '.onnx', 'huggingface': ''}
@@ -357,7 +356,7 @@ def test_folders_are_no_files_and_files_no_folders(vit, tmp_path):
     (tmp_path / 'full').mkdir()
     (tmp_path / 'full' / 'mine').write_text('mine')
     for name in ('file', 'full'):
-        with pytest.raises(ValueError, match=f'new or empty folder, and .*{name} is none'):
+        with pytest.raises(ValueError, match=f'new or empty folder, which .*{name} is not'):
             convert_checkpoint(vit, tmp_path / name, 'huggingface')
     assert left_in(tmp_path) == ['a.pth', 'file', 'full'] and left_in(tmp_path / 'full') == ['mine']
 
@@ -411,12 +410,12 @@ def flipped(write):
 
 
 @pytest.mark.parametrize(
-    ('source', 'to', 'naming'),
-    [('vit', 'mmpretrain', MMViTNaming), ('vit', 'onnx', MMViTNaming)]
-    + [('resnet', to, ResNetNaming) for to in ('torchvision', 'timm', 'huggingface')],
+    ('source', 'to'),
+    [('vit', 'mmpretrain'), ('vit', 'onnx')]
+    + [('resnet', to) for to in ('torchvision', 'timm', 'huggingface')],
 )
-def test_a_wrong_conversion_leaves_nothing(sources, tmp_path, monkeypatch, source, to, naming):
-    monkeypatch.setattr(naming, 'write', flipped(naming.write))
+def test_a_wrong_conversion_leaves_nothing(sources, tmp_path, monkeypatch, source, to):
+    monkeypatch.setattr(Naming, 'write', flipped(Naming.write))
     target = tmp_path / f'target{SUFFIXES.get(to, ".pth")}'
     arch = HEADS if source == 'vit' else None
     with pytest.raises(ConversionError, match=r'nothing is written: .* differ by .* more than 1e-0[45]'):
@@ -427,7 +426,7 @@ def test_a_wrong_conversion_leaves_nothing(sources, tmp_path, monkeypatch, sourc
 def test_a_wrong_conversion_leaves_what_was_there(vit, tmp_path, monkeypatch):
     target = tmp_path / 'target.pth'
     target.write_text('mine')
-    monkeypatch.setattr(MMViTNaming, 'write', flipped(MMViTNaming.write))
+    monkeypatch.setattr(Naming, 'write', flipped(Naming.write))
     with pytest.raises(ConversionError):
         convert_checkpoint(vit, target, 'mmpretrain', arch=HEADS, log=lambda line: None)
     assert target.read_text() == 'mine' and left_in(tmp_path) == ['target.pth']
@@ -543,7 +542,7 @@ def test_wrong_archs_are_refused(vit, tmp_path, arch, message):
 
 
 def test_an_arch_is_held_against_tables_and_families(sources, tmp_path):
-    with pytest.raises(ConversionError, match='--arch heads=4 is of a ViT, the source holds a ResNet'):
+    with pytest.raises(ConversionError, match='--arch heads=4 is for a ViT, but the source holds a ResNet'):
         convert_checkpoint(sources['resnet'], tmp_path / 'x.pth', 'mmpretrain', arch=HEADS)
     with pytest.raises(ConversionError, match='heads'):
         convert_checkpoint(sources['beit'], tmp_path / 'x.pth', 'mmpretrain', arch='heads=8')

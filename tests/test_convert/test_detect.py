@@ -13,8 +13,8 @@ from mmpretrain.models import BEiTPretrainViT, ConvNeXt, SwinTransformer
 from a2mim_mm.checkpoints import CheckpointError
 from a2mim_mm.convert import ORIGINS, ConversionError
 from a2mim_mm.convert.detect import detect, state_dicts
-from a2mim_mm.convert.formats import resnet
-from a2mim_mm.convert.formats.mmpretrain_beit import MMBEiTNaming
+from a2mim_mm.convert.families import resnet
+from a2mim_mm.convert.formats import openmmlab
 from a2mim_mm.convert.naming import Hints
 
 W = peers.WIDTH
@@ -585,7 +585,7 @@ def test_the_average_of_mmengine_is_an_entry():
 
 def test_two_networks_in_one_file_are_ambiguous():
     checkpoint = dict(state_dict=prefixed('backbone.', R18), model=other(R18))
-    with pytest.raises(ConversionError, match=r'x is ambiguous.*choose with --from') as error:
+    with pytest.raises(ConversionError, match=r'x is ambiguous.*Choose with --from') as error:
         detect(checkpoint, 'x')
     assert 'mmpretrain' in str(error.value) and 'torchvision' in str(error.value)
     assert peers.same_weights(detect(checkpoint, 'x', 'mmpretrain').weights, R18)
@@ -780,7 +780,7 @@ def test_a_bias_of_no_layer_is_refused(name):
 def test_a_lost_table_is_seen_by_its_index():
     weights = {name: tensor for name, tensor in MM_BEIT.items() if not name.endswith('_bias_table')}
     with pytest.raises(ConversionError):
-        MMBEiTNaming().read(weights, HINTS)
+        openmmlab.BEIT.read(weights, HINTS)
 
 
 def test_a_config_in_the_file_is_never_imported(tmp_path, monkeypatch):

@@ -7,18 +7,18 @@ import torchvision
 from helpers import peers
 from mmpretrain.models import ResNetV1d, SEResNet
 
+from a2mim_mm.checkpoints.load import build_network as build_backbone
 from a2mim_mm.convert import ORIGINS, ConversionError
 from a2mim_mm.convert.detect import detect
-from a2mim_mm.convert.encoder import build_backbone
-from a2mim_mm.convert.formats.detectron2 import Detectron2Naming, Detectron2ResNet
-from a2mim_mm.convert.formats.resnet import MMResNetNaming, ResNetNaming
-from a2mim_mm.convert.formats.timm_resnet import TimmResNetNaming
+from a2mim_mm.convert.formats import detectron2, openmmlab
+from a2mim_mm.convert.formats import timm as timm_format
+from a2mim_mm.convert.formats import torchvision as torchvision_format
 from a2mim_mm.convert.naming import Hints
 
 NAMINGS = {
-    'torchvision': (ResNetNaming('torchvision ResNet'), peers.torchvision_resnet),
-    'timm': (TimmResNetNaming(), peers.timm_resnet),
-    'mmpretrain': (MMResNetNaming('mmpretrain ResNet'), peers.mm_resnet),
+    'torchvision': (torchvision_format.RESNET, peers.torchvision_resnet),
+    'timm': (timm_format.RESNET, peers.timm_resnet),
+    'mmpretrain': (openmmlab.RESNET, peers.mm_resnet),
 }
 DEPTHS = (18, 50)
 
@@ -84,7 +84,7 @@ def test_what_is_read_is_written_back_bit_for_bit(library, dtype):
 def test_detectron2_s_names_are_those_of_moco_s_converter(depth):
     network = peers.torchvision_resnet(depth)
     weights = peers.without_classifier(peers.weights_of(network))
-    theirs, naming = by_detectron2(weights), Detectron2Naming()
+    theirs, naming = by_detectron2(weights), detectron2.RESNET
     assert naming.claims(theirs) and not naming.claims(weights)
     encoder = naming.read(theirs, Hints())
     assert peers.same_weights(encoder.weights, weights)
@@ -100,7 +100,7 @@ def test_detectron2_s_names_are_those_of_moco_s_converter(depth):
 def test_detectron2_s_frozen_norms_have_no_counter():
     weights = by_detectron2(peers.without_classifier(peers.weights_of(peers.torchvision_resnet(18))))
     weights = {name: tensor for name, tensor in weights.items() if not name.endswith('num_batches_tracked')}
-    naming = Detectron2Naming()
+    naming = detectron2.RESNET
     encoder = naming.read(weights, Hints())
     assert peers.same_weights(naming.write(encoder)[0], weights)
     expected = encoder.build(torch.float64)(peers.images())[-1]
@@ -113,14 +113,14 @@ def test_detectron2_s_frozen_norms_have_no_counter():
 def test_all_depths_have_the_names_and_shapes_of_their_networks(depth):
     with torch.device('meta'):
         theirs = timm.create_model(f'resnet{depth}', num_classes=0).state_dict()
-        encoder = TimmResNetNaming().read(theirs, Hints())
-        detectron2 = Detectron2ResNet(depth).state_dict()
+        encoder = timm_format.RESNET.read(theirs, Hints())
+        of_detectron2 = detectron2.Detectron2ResNet(depth).state_dict()
     scope = 'a2mim_mm' if depth == 200 else 'mmpretrain'
     assert encoder.cfg == dict(type=f'{scope}.ResNet', depth=depth)
     ours = build_backbone(encoder.cfg).state_dict()
     assert shapes(ours) == shapes(theirs)
-    written, _ = Detectron2Naming().write(encoder)
-    assert shapes(written) == shapes(by_detectron2(theirs)) == shapes(detectron2)
+    written, _ = detectron2.RESNET.write(encoder)
+    assert shapes(written) == shapes(by_detectron2(theirs)) == shapes(of_detectron2)
 
 
 def test_stages_of_no_known_depth_are_refused():
@@ -128,7 +128,7 @@ def test_stages_of_no_known_depth_are_refused():
         torchvision.models.resnet.BasicBlock, [1, 1, 2, 1]
     ).state_dict()
     with pytest.raises(ConversionError, match=r'stages of \(1, 1, 2, 1\) basic blocks; known depths: 18, 34'):
-        ResNetNaming('x').read(peers.without_classifier(weights), Hints())
+        torchvision_format.RESNET.read(peers.without_classifier(weights), Hints())
 
 
 @pytest.mark.parametrize(
@@ -150,12 +150,12 @@ def test_other_resnets_are_refused(build, reason):
     weights = build().state_dict()
     with pytest.raises(ConversionError, match=reason) as error:
         detect(weights, 'other.pth')
-    assert 'other.pth resembles a known format, but is none' in str(error.value)
+    assert 'other.pth resembles known formats, but cannot be read' in str(error.value)
 
 
 def test_a_missing_an_unknown_and_a_misshapen_name_are_named():
     weights = peers.without_classifier(peers.weights_of(peers.torchvision_resnet(18)))
-    naming = ResNetNaming('x')
+    naming = torchvision_format.RESNET
     for name in [name for name in weights if name.startswith(('conv1', 'bn1', 'layer4.0.downsample'))]:
         less = {key: tensor for key, tensor in weights.items() if key != name}
         if name.endswith('num_batches_tracked'):
@@ -177,7 +177,7 @@ def test_a_block_or_a_stage_that_is_missing_is_refused(lost):
     weights = peers.without_classifier(peers.weights_of(peers.torchvision_resnet(18)))
     less = {name: tensor for name, tensor in weights.items() if not name.startswith(lost)}
     with pytest.raises(ConversionError):
-        ResNetNaming('x').read(less, Hints())
+        torchvision_format.RESNET.read(less, Hints())
 
 
 FOREIGN = {
@@ -199,7 +199,7 @@ FOREIGN = {
 def test_other_networks_are_refused_with_the_formats_that_are_known(name, wrapper):
     with torch.device('meta'):
         weights = FOREIGN[name]().state_dict()
-    with pytest.raises(ConversionError, match=r'foreign\.pth is of no known format') as error:
+    with pytest.raises(ConversionError, match=r'format of .*foreign\.pth is not known') as error:
         detect({wrapper: weights} if wrapper else weights, 'foreign.pth')
     message = str(error.value)
     assert all(origin in message for origin in ORIGINS) and 'docs/checkpoints.md' in message

@@ -11,7 +11,10 @@ import torch
 from helpers.analysed import CLASSES, draw_classes, write_classifier
 from helpers.toy_training import tool
 
-from a2mim_mm.analysis.run import AFTER_INTERRUPT
+from a2mim_mm import analysis
+from a2mim_mm.analysis.measuring import AFTER_INTERRUPT
+from a2mim_mm.analysis.networks import Source, load_classifier, load_encoder
+from a2mim_mm.analysis.photos import choose_photos
 from a2mim_mm.engine.run_tool import run_tool
 
 NAMES = ('occlusion', 'interaction', 'fourier')
@@ -21,6 +24,7 @@ OPTIONS = {
     interaction: ['--grid', '4', '--pairs', '3', '--contexts', '3', '--count', '4'],
     fourier: ['--count', '6'],
 }
+PARTS = {module: getattr(analysis, name) for module, name in zip(OPTIONS, NAMES, strict=True)}
 KINDS = ('resnet', 'vit')
 
 
@@ -84,13 +88,13 @@ def test_curves_stand_at_the_shares_that_were_hidden(networks, photos, tmp_path)
 
 def test_interactions_cost_what_was_announced(networks, photos, tmp_path, capsys, monkeypatch):
     counted = []
-    hide = interaction.hide_patches
+    hide = analysis.interaction.hide_patches
 
     def count_and_hide(img_b3hw, hidden_bn, grid, colour):
         counted.append(len(hidden_bn))
         return hide(img_b3hw, hidden_bn, grid, colour)
 
-    monkeypatch.setattr(interaction, 'hide_patches', count_and_hide)
+    monkeypatch.setattr(analysis.interaction, 'hide_patches', count_and_hide)
     model = run(interaction, tmp_path, photos, networks['resnet'])['models'][0]
     assert 'noise is at most ' in (printed := capsys.readouterr().out)
     announced = '4 images x 3 pairs x 11 orders x 1..3 contexts x 4 terms = 1,392 forward passes a model'
@@ -106,18 +110,18 @@ def test_interactions_cost_what_was_announced(networks, photos, tmp_path, capsys
 
 def test_interactions_of_a_pair_are_those_of_pictures_masked_by_hand(networks, photos, tmp_path, monkeypatch):
     asked = {}
-    original = interaction.image_interactions
+    original = analysis.interaction.image_interactions
 
     def record(score, plan, seed, image, batch_size):
         kept = torch.rand(5, 16, generator=torch.Generator().manual_seed(image)) > 0.5
         asked[image] = kept, score(kept)
         return original(score, plan, seed, image, batch_size)
 
-    monkeypatch.setattr(interaction, 'image_interactions', record)
+    monkeypatch.setattr(analysis.interaction, 'image_interactions', record)
     run(interaction, tmp_path, photos, networks['vit'], options=['--count', '18'])
-    source = occlusion.Source('vit', *networks['vit'])
-    subject = occlusion.load_classifier(source, 0, 3)
-    chosen = interaction.choose_photos(str(photos), 18, 0, labelled=True)
+    source = Source('vit', *networks['vit'])
+    subject = load_classifier(source, 0, 3)
+    chosen = choose_photos(str(photos), 18, 0, labelled=True)
     for image, img_13hw in enumerate(chosen.batches(subject, 1)):
         kept, score = asked[image]
         for patches, value in zip(kept, score, strict=True):
@@ -133,8 +137,8 @@ def test_interactions_of_a_pair_are_those_of_pictures_masked_by_hand(networks, p
 @pytest.mark.parametrize('kind, site, extra', [('resnet', 'layer2.1', 0), ('vit', 'layers.1', 1)])
 def test_statistics_are_those_of_the_features(kind, site, extra, networks, photos, tmp_path):
     model = run(fourier, tmp_path, photos, networks[kind], options=['--count', '18'])['models'][0]
-    subject = fourier.load_encoder(fourier.Source(kind, *networks[kind]), 0)
-    chosen = fourier.choose_photos(str(photos), None, 0, labelled=False)
+    subject = load_encoder(Source(kind, *networks[kind]), 0)
+    chosen = choose_photos(str(photos), None, 0, labelled=False)
     hooked = []
     handle = subject.network.get_submodule(site).register_forward_hook(lambda *args: hooked.append(args[2]))
     with torch.no_grad():
@@ -176,14 +180,14 @@ def test_a_stop_changes_nothing_and_costs_one_network(module, networks, photos, 
     assert run(module, tmp_path / 'again', photos, *networks.values())['models'] == whole['models']
     assert rows(tmp_path / 'again') == rows(tmp_path / 'whole')
 
-    measured, measure = [], module.measure
+    measured, measure = [], PARTS[module].measure
 
     def stopped(source, **kwargs):
         if source.checkpoint == second[1]:
             raise KeyboardInterrupt
         return measure(source, **kwargs)
 
-    monkeypatch.setattr(module, 'measure', stopped)
+    monkeypatch.setattr(PARTS[module], 'measure', stopped)
     with pytest.raises(KeyboardInterrupt):
         run(module, tmp_path / 'resumed', photos, first, second)
     assert not (tmp_path / 'resumed' / 'result.json').exists()
@@ -192,7 +196,7 @@ def test_a_stop_changes_nothing_and_costs_one_network(module, networks, photos, 
         measured.append(source.checkpoint)
         return measure(source, **kwargs)
 
-    monkeypatch.setattr(module, 'measure', record)
+    monkeypatch.setattr(PARTS[module], 'measure', record)
     resumed = run(module, tmp_path / 'resumed', photos, first, second)
     assert measured == [second[1]]
     assert [*map(numbers, resumed['models'])] == [*map(numbers, whole['models'])]
@@ -303,7 +307,7 @@ def test_a_network_without_a_classifier_or_with_another(networks, photos, root, 
     unnamed = str(tmp_path / 'weights.pth')
     torch.save(torch.load(networks['vit'][1], weights_only=True)['state_dict'], unnamed)
     for pair, folder, said in (
-        (demo, photos, 'builds A2MIM, which is no classifier: fine-tune it'),
+        (demo, photos, 'builds A2MIM, which is not a classifier: fine-tune it'),
         (networks['vit'], other, 'only one of them has bee, wasp'),
         ((networks['vit'][0], unnamed), fewer, 'has 2 classes (folders that hold an image), but the network'),
     ):
@@ -317,7 +321,7 @@ def test_a_network_without_a_classifier_or_with_another(networks, photos, root, 
 def test_what_cannot_be_read_or_written_is_said_before_anything_is_measured(
     networks, photos, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(occlusion, 'measure', lambda *args, **kwargs: pytest.fail('measured'))
+    monkeypatch.setattr(analysis.occlusion, 'measure', lambda *args, **kwargs: pytest.fail('measured'))
     (tmp_path / 'file').touch()
     good = networks['resnet']
     for pairs, out, said in (
@@ -402,7 +406,7 @@ def test_ctrl_c_says_how_to_go_on(networks, photos, tmp_path, monkeypatch, capsy
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(occlusion, 'measure', interrupted)
+    monkeypatch.setattr(analysis.occlusion, 'measure', interrupted)
     with pytest.raises(SystemExit) as end:
         run_tool(lambda: run(occlusion, tmp_path, photos, networks['vit']), AFTER_INTERRUPT)
     assert end.value.code == 130

@@ -40,10 +40,9 @@ def test_help_and_mistakes_wait_for_no_import(name, argument, status):
 def test_what_tools_offer_is_what_the_package_has():
     assert tool('train').LAUNCHERS == tool('test').LAUNCHERS == distributed.LAUNCHERS
     assert tool('convert_checkpoint').FORMATS == tuple(TARGETS)
-    drawn, measured = tool('analysis/occlusion'), tool('analysis/interaction')
-    assert drawn.FILLS == measured.FILLS == patches.FILLS and drawn.ORDERS == occlusion.ORDERS
-    arguments = ['c', 'random', '--images', 'i', '--out', 'o']
-    assert measured.parse_args(arguments).orders == interaction.ORDER_RATIOS
+    typed = tool('analysis/arguments')
+    assert (typed.FILLS, typed.ORDERS) == (patches.FILLS, occlusion.ORDERS)
+    assert typed.ORDER_RATIOS == interaction.ORDER_RATIOS
 
 
 @pytest.mark.parametrize(

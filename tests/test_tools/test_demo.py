@@ -59,5 +59,5 @@ print('noise')
         assert f'{name}: loss 2.000 at first, 0.500 at last' in printed
         assert f'work_dirs/{name}/reconstructions/epoch_0030.png' in printed
         assert f'work_dirs/{name}/epoch_30.pth' in printed
-    assert 'tools/reconstruct.py configs/selfsup/demo_resnet.py work_dirs/demo_resnet/epoch_30.pth' in printed
+    assert 'tools/reconstruct.py work_dirs/demo_resnet/epoch_30.pth' in printed
     assert len(list((tmp_path / 'data/sample_photos').glob('*.jpg'))) == 12

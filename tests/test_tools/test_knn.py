@@ -12,7 +12,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from sklearn.neighbors import KNeighborsClassifier
 
+from a2mim_mm.analysis import knn
 from a2mim_mm.apis import extract_features
+from a2mim_mm.engine.config import load_config
 from a2mim_mm.engine.run_tool import run_tool
 
 SIZE = 64
@@ -110,21 +112,17 @@ def test_folders_of_other_classes_are_refused(config, folders, tmp_path, capsys)
 
 
 def test_a_random_start_follows_its_seed(config):
-    knn = tool('knn')
     seeds = [[str(config), '--k', '3', '--seed', seed] for seed in ('0', '0', '1')]
-    models = [
-        knn.load_classifier(knn.load_config(args[0]), None, int(args[-1])).state_dict() for args in seeds
-    ]
+    models = [knn.load_classifier(load_config(args[0]), None, int(args[-1])).state_dict() for args in seeds]
     name = 'backbone.layer1.0.conv1.weight'
     assert torch.equal(models[0][name], models[1][name])
     assert not torch.equal(models[0][name], models[2][name])
 
 
 def test_a_k_beyond_the_images_is_refused_before_they_are_read(config, monkeypatch):
-    knn = tool('knn')
     monkeypatch.setattr(knn, 'extract', lambda *args: pytest.fail('features were extracted'))
     with pytest.raises(ValueError, match=r'k must be in 1\.\.31'):
-        knn.main([str(config), '--k', '32'])
+        tool('knn').main([str(config), '--k', '32'])
 
 
 @pytest.mark.parametrize(

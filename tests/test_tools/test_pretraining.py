@@ -10,7 +10,6 @@ import pytest
 import torch
 from helpers.toy_training import read_log, tool
 
-from a2mim_mm.checkpoints import CheckpointError
 from a2mim_mm.engine.run_tool import run_tool
 
 train, test, reconstruct, browse = tool('train'), tool('test'), tool('reconstruct'), tool('browse_data')
@@ -89,7 +88,7 @@ def test_reconstruct_draws_one_row_an_image(trained, tmp_path, capsys):
     for name, options in variants.items():
         path = tmp_path / f'{name}.png'
         reconstruct.main(
-            [config, str(work_dir / 'epoch_1.pth'), '--images', str(photos), '--out', str(path), *options]
+            [str(work_dir / 'epoch_1.pth'), '--images', str(photos), '--out', str(path), *options]
         )
         grids[name] = cv2.imread(str(path))
     assert re.search(r'without the token the prediction changes by \d+\.\d\d of 255', capsys.readouterr().out)
@@ -106,7 +105,7 @@ def test_reconstructions_of_several_models_stand_side_by_side(trained, tmp_path,
     content['state_dict']['neck.decoder.0.bias'] += 0.5
     torch.save(content, other)
     out = tmp_path / 'grid.png'
-    arguments = [config, checkpoint, '--images', str(photos), '--out', str(out), '--count', '2']
+    arguments = [checkpoint, '--images', str(photos), '--out', str(out), '--count', '2']
     reconstruct.main([*arguments, '--compare', other, checkpoint, '--names', 'mine', 'other', 'again'])
     printed = capsys.readouterr().out
     off = re.search(r'off by mine (.*), other (.*), again (.*) of 255, where hidden', printed).groups()
@@ -134,7 +133,7 @@ def test_reconstructions_of_several_models_stand_side_by_side(trained, tmp_path,
 )
 def test_comparisons_that_cannot_be(trained, options, said, tmp_path, capsys):
     config, work_dir, photos = trained
-    arguments = [config, str(work_dir / 'epoch_1.pth'), '--images', str(photos)]
+    arguments = [str(work_dir / 'epoch_1.pth'), '--images', str(photos)]
     with pytest.raises(SystemExit):
         run_tool(lambda: reconstruct.main([*arguments, '--out', str(tmp_path / 'x.png'), *options]))
     message = capsys.readouterr().err
@@ -150,19 +149,28 @@ def test_browse_shows_what_training_sees(trained, tmp_path, capsys):
     assert cv2.imread(str(tmp_path / 'seen.png')).shape[1] > 4 * 64
 
 
-def test_reconstruct_wants_the_checkpoint_of_its_model(trained, root, tmp_path, capsys):
+def test_a_config_builds_what_a_checkpoint_does_not_say(trained, root, tmp_path, capsys):
     config, work_dir, photos = trained
+    whole, bare = str(work_dir / 'epoch_1.pth'), str(tmp_path / 'bare.pth')
+    torch.save(torch.load(whole, weights_only=False)['state_dict'], bare)
+    images = ['--images', str(photos), '--count', '2', '--out']
+    reconstruct.main([whole, *images, str(tmp_path / 'said.png')])
+    reconstruct.main([bare, '--config', config, *images, str(tmp_path / 'given.png')])
+    said, given = (cv2.imread(str(tmp_path / f'{name}.png'))[:-22] for name in ('said', 'given'))
+    assert np.array_equal(said, given)  # but for the name of the file below
+
     other = next(name for name in NAMES if name not in config)
-    arguments = [str(work_dir / 'epoch_1.pth'), '--images', str(photos), '--out', str(tmp_path / 'x.png')]
-    with pytest.raises(CheckpointError, match=r'another model.*backbone\.'):
-        reconstruct.main([str(root / 'configs' / 'selfsup' / f'{other}.py'), *arguments])
-    for wrong, said in (
-        ([config, 'nowhere.pth', *arguments[1:]], 'no checkpoint at nowhere.pth'),
-        ([config, arguments[0], '--images', 'nowhere.jpg', *arguments[3:]], 'not found: nowhere.jpg'),
-        (['nowhere.py', *arguments], 'no config file nowhere.py'),
+    out = [*images, str(tmp_path / 'x.png')]
+    for wrong, words in (
+        ([bare, *out], 'does not say how its network is built'),
+        ([bare, '--config', str(root / f'configs/selfsup/{other}.py'), *out], 'another model'),
+        ([bare, '--config', 'nowhere.py', *out], 'no config file nowhere.py'),
+        ([bare, *out, '--cfg-options', 'a=1'], 'overwrite values of a config'),
+        (['nowhere.pth', *out], 'no checkpoint at nowhere.pth'),
+        ([whole, '--images', 'nowhere.jpg', *out[4:]], 'not found: nowhere.jpg'),
     ):
         with pytest.raises(SystemExit) as end:
             run_tool(lambda wrong=wrong: reconstruct.main(wrong))
         message = capsys.readouterr().err
-        assert end.value.code and said in message and 'Traceback' not in message
+        assert end.value.code and words in message and 'Traceback' not in message
     assert not (tmp_path / 'x.png').exists()

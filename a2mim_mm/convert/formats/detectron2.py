@@ -5,9 +5,9 @@ Source of the names: detectron2, ``modeling/backbone/resnet.py``; MoCo, ``conver
 
 from torch import Tensor, nn
 
-from ..encoder import Encoder
-from ..naming import Hints, Naming, Peer, Weights, rename, swapped
-from .resnet import ResNetNaming, torchvision_resnet
+from ..families.resnet import FAMILY, resnet_encoder, torchvision_resnet
+from ..naming import Naming, Peer, Weights, as_it_is
+from ..origin import Origin
 
 _STAGES = (2, 3, 4, 5)
 _NORM = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
@@ -24,31 +24,6 @@ def _names() -> list[tuple[str, str]]:
         pairs += [(f'{ours}.downsample.0.weight', f'{theirs}.shortcut.weight')]
         pairs += [(f'{ours}.downsample.1.{part}', f'{theirs}.shortcut.norm.{part}') for part in _NORM]
     return pairs
-
-
-NAMES = _names()
-
-
-class Detectron2Naming(Naming):
-    """Names of detectron2's ``build_resnet_backbone``."""
-
-    name = 'detectron2'
-    family = 'ResNet'
-    signature = 'res2.*.conv1.weight'
-
-    def read(self, weights: Weights, hints: Hints) -> Encoder:
-        """See :meth:`Naming.read`."""
-        return ResNetNaming(self.name).read(rename(weights, swapped(NAMES), self.name), hints)
-
-    def write(self, encoder: Encoder) -> tuple[Weights, dict[str, str]]:
-        """See :meth:`Naming.write`."""
-        return rename(encoder.weights, NAMES, self.name), {}
-
-    def peer(self, cfg: dict, weights: Weights) -> nn.Module:
-        """See :meth:`Naming.peer`."""
-        network = Detectron2ResNet(cfg['depth'])
-        network.load_state_dict(weights)
-        return Peer(network, network)
 
 
 class _Conv(nn.Module):
@@ -98,3 +73,22 @@ class Detectron2ResNet(nn.Module):
         for stage in _STAGES:
             x = self.get_submodule(f'res{stage}')(x)
         return x
+
+
+def _peer(cfg: dict, weights: Weights) -> Peer:
+    network = Detectron2ResNet(cfg['depth'])
+    network.load_state_dict(weights)
+    return Peer(network, network)
+
+
+RESNET = Naming(
+    name='detectron2',
+    family=FAMILY,
+    signature='res2.*.conv1.weight',
+    encoder=resnet_encoder,
+    build=_peer,
+    names=_names(),
+    express=as_it_is,
+)
+
+ORIGINS = (Origin(280, 'detectron2', 'detectron2', (RESNET,), outside=r'(stem\.fc|linear)\..*'),)

@@ -3,12 +3,12 @@
 import re
 
 import torch
-from torch import nn
 
-from ..encoder import ConversionError, Encoder
-from ..naming import Hints, Weights, rename
-from .resnet import ResNetNaming
-from .timm_vit import TimmViTNaming
+from ..encoder import ConversionError
+from ..naming import Naming, Weights, rename
+from ..origin import Origin
+from .timm_vit import VIT as TIMM_VIT
+from .torchvision import RESNET as TORCHVISION
 
 _VIT = [
     ('embeddings.cls_token', 'cls_token'),
@@ -32,42 +32,6 @@ _RESNET = (
 )
 _PLACE = re.compile(r'encoder\.stages\.(\d+)\.layers\.(\d+)\.')
 _INNER = re.compile(r'layer\.(\d+)\.(convolution|normalization)\.')
-
-
-class HuggingFaceViTNaming(TimmViTNaming):
-    """``ViTModel``, ``ViTForImageClassification`` and the encoder of ``ViTMAEForPreTraining``.
-
-    Their LayerNorm has an epsilon of 1e-12, timm's and ours 1e-6, which no weight shows. The conversion is
-    compared with timm's network.
-    """
-
-    name = 'transformers ViT'
-    models = ()
-    signature = 'encoder.layer.*.attention.attention.query.weight'
-    unlike = None
-
-    def read(self, weights: Weights, hints: Hints) -> Encoder:
-        """See :meth:`Naming.read`."""
-        return super().read(_timm_names(weights), hints)
-
-    def peer(self, cfg: dict, weights: Weights) -> nn.Module:
-        """See :meth:`Naming.peer`."""
-        return super().peer(cfg, _timm_names(weights))
-
-
-class HuggingFaceResNetNaming(ResNetNaming):
-    """``ResNetModel`` and ``ResNetForImageClassification``, strides in the 3x3 convolutions."""
-
-    signature = 'embedder.embedder.convolution.weight'
-    unlike = None
-
-    def read(self, weights: Weights, hints: Hints) -> Encoder:
-        """See :meth:`Naming.read`."""
-        return super().read(_torchvision_names(weights), hints)
-
-    def peer(self, cfg: dict, weights: Weights) -> nn.Module:
-        """See :meth:`Naming.peer`."""
-        return super().peer(cfg, _torchvision_names(weights))
 
 
 def _timm_names(weights: Weights) -> Weights:
@@ -99,3 +63,52 @@ def _torchvision_names(weights: Weights) -> Weights:
         return _INNER.sub(lambda inner: f'{kinds[inner[2]]}{int(inner[1]) + 1}.', name, count=1)
 
     return {plain(name): tensor for name, tensor in weights.items()}
+
+
+# LayerNorm has an epsilon of 1e-12 there and of 1e-6 in timm and here, which no weight shows.
+VIT = Naming(
+    name='transformers ViT',
+    family=TIMM_VIT.family,
+    signature='encoder.layer.*.attention.attention.query.weight',
+    encoder=TIMM_VIT.encoder,
+    build=lambda cfg, weights: TIMM_VIT.peer(cfg, _timm_names(weights)),
+    names=TIMM_VIT.names,
+    prepare=lambda weights: (_timm_names(weights), {}),
+)
+RESNET = Naming(
+    name='transformers ResNet',
+    family=TORCHVISION.family,
+    signature='embedder.embedder.convolution.weight',
+    encoder=TORCHVISION.encoder,
+    build=lambda cfg, weights: TORCHVISION.peer(cfg, _torchvision_names(weights)),
+    prepare=lambda weights: (_torchvision_names(weights), {}),
+)
+
+ORIGINS = (
+    Origin(
+        110,
+        'huggingface',
+        'Hugging Face transformers, an encoder alone',
+        (VIT, RESNET),
+        outside=r'pooler\..*',
+        mean_std=None,
+    ),
+    Origin(
+        120,
+        'huggingface-vit',
+        'Hugging Face transformers: ViT or ViTMAE with a head or decoder',
+        (VIT,),
+        prefix='vit.',
+        outside=r'(?!vit\.).*|vit\.pooler\..*',
+        mean_std=None,
+    ),
+    Origin(
+        130,
+        'huggingface-resnet',
+        'Hugging Face transformers: ResNet with a classifier',
+        (RESNET,),
+        prefix='resnet.',
+        outside=r'(?!resnet\.).*',
+        mean_std=None,
+    ),
+)

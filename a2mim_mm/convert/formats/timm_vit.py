@@ -1,13 +1,12 @@
-"""Names of timm's VisionTransformer: timm, and what is built on it (MAE, DeiT, DINO, MoCo v3)."""
+"""timm's VisionTransformer: timm, and what is built on it (MAE, DeiT, DINO, MoCo v3)."""
 
 import math
-import re
 
 from torch import nn
 
 from ..encoder import ConversionError, Encoder
-from ..naming import Hints, Peer, TimmNaming, Weights, rename, swapped
-from ..vit import arch_of, grid_of, tokens_or_mean, vit_encoder
+from ..families.vit import FAMILY, arch_of, grid_of, tokens_or_mean, vit_encoder
+from ..naming import Peer, TimmNaming, Weights
 
 BLOCK_NAMES = [
     ('cls_token', 'cls_token'),
@@ -29,49 +28,9 @@ NAMES = [
 ]
 
 
-class TimmViTNaming(TimmNaming):
-    """timm's ``vit_*`` and ``deit_*``."""
-
-    name = 'timm ViT'
-    models = ('vit_', 'deit_')
-    family = 'A2MIMViT'
-    signature = 'blocks.*.attn.qkv.bias'
-    unlike = 'blocks.*.attn.rel_pos.relative_position_bias_table'
-
-    def read(self, weights: Weights, hints: Hints) -> Encoder:
-        """See :meth:`Naming.read`."""
-        if any(name.startswith('dist_token') for name in weights):
-            raise ConversionError('a distillation token (DeiT, distilled) is in no encoder of this package')
-        if any(name in ('register_tokens', 'reg_token') for name in weights):
-            raise ConversionError('register tokens (DINOv2 with registers) are in no encoder of this package')
-        if any(re.search(r'\.mlp\.(w12|w1|w3|fc1_g)\.', name) for name in weights):
-            raise ConversionError('SwiGLU layers (DINOv2 ViT-g) are in no encoder of this package')
-        return vit_encoder(rename(weights, swapped(NAMES), self.name), hints)
-
-    def write(self, encoder: Encoder) -> tuple[Weights, dict[str, str]]:
-        """See :meth:`Naming.write`."""
-        if encoder.cfg['rel_pos_bias'] is not None or not encoder.cfg['abs_pos_embed']:
-            raise ConversionError(
-                "timm's plain ViT (vit_*, deit_*) has no relative position bias and always a position "
-                'embedding: beit_* holds this encoder if it has a cls token, vit_relpos_* if it has no '
-                'position embedding'
-            )
-        return rename(encoder.weights, NAMES, self.name), {}
-
-    def model(self, cfg: dict, weights: Weights) -> tuple[str, dict]:
-        """See :meth:`TimmNaming.model`."""
-        position = weights['pos_embed'].shape[1]
-        without_cls = cfg['with_cls_token'] and position == math.prod(grid_of(cfg))
-        return 'vit_base_patch16_224', dict(
-            class_token=cfg['with_cls_token'],
-            no_embed_class=without_cls,
-            fc_norm=cfg['out_type'] == 'avg_featmap',
-            **timm_arguments(cfg),
-        )
-
-    def as_peer(self, network: nn.Module, cfg: dict) -> nn.Module:
-        """See :meth:`TimmNaming.as_peer`."""
-        return timm_peer(network, cfg)
+def timm_peer(network: nn.Module, cfg: dict) -> Peer:
+    """A ViT of timm, compared by its tokens or their normalised mean."""
+    return Peer(network, tokens_or_mean(cfg, network.forward_features, network.fc_norm))
 
 
 def timm_arguments(cfg: dict) -> dict:
@@ -100,6 +59,42 @@ def timm_arguments(cfg: dict) -> dict:
     )
 
 
-def timm_peer(network: nn.Module, cfg: dict) -> nn.Module:
-    """A timm ViT with its ``features``."""
-    return Peer(network, tokens_or_mean(cfg, network.forward_features, network.fc_norm))
+def _model(cfg: dict, weights: Weights) -> tuple[str, dict]:
+    position = weights['pos_embed'].shape[1]
+    without_cls = cfg['with_cls_token'] and position == math.prod(grid_of(cfg))
+    return 'vit_base_patch16_224', dict(
+        class_token=cfg['with_cls_token'],
+        no_embed_class=without_cls,
+        fc_norm=cfg['out_type'] == 'avg_featmap',
+        **timm_arguments(cfg),
+    )
+
+
+def _express(encoder: Encoder) -> tuple[Weights, dict[str, str]]:
+    if encoder.cfg['rel_pos_bias'] is not None or not encoder.cfg['abs_pos_embed']:
+        raise ConversionError(
+            "timm's plain ViT (vit_*, deit_*) has no relative position bias and always a position "
+            'embedding: beit_* holds this encoder if it has a cls token, vit_relpos_* if it has no '
+            'position embedding'
+        )
+    return encoder.weights, {}
+
+
+VIT = TimmNaming(
+    name='timm ViT',
+    family=FAMILY,
+    signature='blocks.*.attn.qkv.bias',
+    unlike='blocks.*.attn.rel_pos.relative_position_bias_table',
+    encoder=vit_encoder,
+    names=NAMES,
+    refused={
+        r'dist_token.*': 'a distillation token (DeiT, distilled) is in no encoder of this package',
+        r'register_tokens|reg_token': 'register tokens (DINOv2 with registers) are in no encoder of this '
+        'package',
+        r'.*\.mlp\.(w12|w1|w3|fc1_g)\..*': 'SwiGLU layers (DINOv2 ViT-g) are in no encoder of this package',
+    },
+    express=_express,
+    models=('vit_', 'deit_'),
+    model=_model,
+    as_peer=timm_peer,
+)

@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from a2mim_mm.backbones.relative_position import CLS_ROWS, num_offsets, relative_position_index
 from a2mim_mm.backbones.vit import TABLE, A2MIMViT
 
-from .encoder import ConversionError, Encoder, build_without_weights
-from .naming import Hints, Weights, check_against, count, require, shape_of
+from ..encoder import ConversionError, Encoder, build_without_weights
+from ..naming import Hints, Weights, check_against, count, require, shape_of
 
-TYPE = 'a2mim_mm.A2MIMViT'
+FAMILY = 'A2MIMViT'
 LAYER_TABLE = f'layers.*.attn.{TABLE}'
 _LAYER_SCALE = 1.0  # any number but 0 makes the parameters, which are then loaded
 _MOCO_V3_WIDTH = 384
 _ARCHES = ('deit-tiny', 'deit-small', 'base', 'large', 'huge', 'small')
 
 
-def vit_encoder(weights: Weights, hints: Hints, folded: dict[str, str] | None = None) -> Encoder:
+def vit_encoder(weights: Weights, hints: Hints, folded: dict[str, str]) -> Encoder:
     """The pivot of a ViT whose weights have the pivot's names.
 
     Raises:
@@ -38,11 +38,11 @@ def vit_encoder(weights: Weights, hints: Hints, folded: dict[str, str] | None = 
         raise ConversionError(f'patches of {patch} x {patch_w} are not supported, only square ones')
     has_cls = 'cls_token' in weights
     grid_hw = _grid(weights, tables, has_cls, hints, patch)
-    weights, folded = _with_cls_position(weights, math.prod(grid_hw)), dict(folded or {})
+    weights = _with_cls_position(weights, math.prod(grid_hw))
     depth = count(weights, 'layers.*.attn.qkv.weight')
     hidden = shape_of(weights, 'layers.0.ffn.layers.0.0.weight', rank=2)[0]
     cfg = dict(
-        type=TYPE,
+        type=f'a2mim_mm.{FAMILY}',
         arch=_arch(width, depth, hidden, _heads(weights, tables, width, depth, hidden, hints)),
         img_size=grid_hw[0] * patch if grid_hw[0] == grid_hw[1] else tuple(side * patch for side in grid_hw),
         patch_size=patch,
@@ -94,7 +94,7 @@ def fuse_biases(weights: Weights, attention: str) -> tuple[Weights, dict[str, st
     return fused, folded
 
 
-def split_biases(weights: Weights, attention: str) -> tuple[Weights, dict[str, str]]:
+def split_biases(weights: Weights) -> tuple[Weights, dict[str, str]]:
     """The inverse of :func:`fuse_biases`; a k bias that is not zero is left out and named."""
     split, dropped = {}, {}
     for name, tensor in weights.items():
@@ -127,6 +127,17 @@ def drop_indices(weights: Weights, suffix: str) -> tuple[Weights, dict[str, str]
             raise ConversionError(f'{name} orders relative positions in another way than BEiT')
         folded[name] = 'the order of relative positions, computed'
     return kept, folded
+
+
+def beit_prepare(attention: str, index: str) -> Callable[[Weights], tuple[Weights, dict[str, str]]]:
+    """What weights of BEiT need before renaming: no computed indices, and one bias of q, k and v."""
+
+    def prepare(weights: Weights) -> tuple[Weights, dict[str, str]]:
+        weights, computed = drop_indices(weights, index)
+        weights, folded = fuse_biases(weights, attention)
+        return weights, computed | folded
+
+    return prepare
 
 
 def tokens_or_mean(cfg: dict, tokens: Callable[[Tensor], Tensor], norm: nn.Module | None) -> Callable:
