@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# The interpreter .venv is made with: 3.11 is what is tested. A pyenv shim may exist and not run, so it is asked.
+# The interpreter for .venv. Python 3.11 is the one that is tested. A pyenv shim may exist but not run, so it is tried.
 ifndef PYTHON
 PYTHON := $(shell for p in python3.11 python3; do "$$p" -c '' >/dev/null 2>&1 && { echo "$$p"; break; }; done || true)
 endif
@@ -11,14 +11,14 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 
 PY := $(abspath $(VENV))/bin/python
-# Libraries write their caches into the clone. pip keeps its own cache, so that these are set only for what runs afterwards.
+# Libraries write their caches into the clone. pip keeps the cache that it has.
 CACHE := $(CURDIR)/.cache
 RUN := env XDG_CACHE_HOME="$(CACHE)" MPLCONFIGDIR="$(CACHE)/matplotlib" TORCH_HOME="$(CACHE)/torch" \
 	TORCHINDUCTOR_CACHE_DIR="$(CACHE)/inductor" TRITON_CACHE_DIR="$(CACHE)/triton" MPLBACKEND=Agg "$(PY)"
-# Nothing outside tells pip to install elsewhere or otherwise. Temporary files stay here: torch is too large for many a /tmp.
+# No setting of the shell sends packages elsewhere. Temporary files stay in the clone: /tmp is often too small for torch.
 INSTALL := env -u PYTHONPATH -u PYTHONHOME -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT -u PIP_NO_BINARY -u PIP_ONLY_BINARY \
 	PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 TMPDIR="$(CACHE)/tmp" "$(PYTHON)" tools/dev/install.py
-# A stamp says that a target was installed by this Python in this place, after the files were changed on which it depends.
+# A stamp tells make that this Python installed a target in this place, and when.
 STAMP := $(VENV)/.a2mim/$(shell { "$(PYTHON)" -V; pwd; } 2>&1 | cksum | cut -d' ' -f1)
 DEPENDS := setup.py pyproject.toml requirements.txt $(wildcard requirements/*.txt tools/dev/*.py)
 

@@ -1,7 +1,7 @@
 """Packaging of a2mim_mm.
 
-`a2mim_mm/.mim/{configs,tools}` are links to the folders of the same name; in a wheel they are copies. openmim
-looks there when asked for `mim train a2mim_mm CONFIG`.
+`a2mim_mm/.mim/{configs,tools}` are links to the folders of the same name, and copies in a wheel. openmim
+looks for them there when it is asked for `mim train a2mim_mm CONFIG`.
 """
 
 from pathlib import Path
@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parent
 
 
 class EditableWheel(editable_wheel):
-    """Tells openmim and mmengine where a package lies that was installed by `pip install -e`.
+    """Tells openmim and mmengine where the package is after `pip install -e`.
 
-    They look for it in site-packages, and else join that with the first line of `top_level.txt`.
+    They look in site-packages, and then in the folder that the first line of `top_level.txt` names.
     """
 
     def _ensure_dist_info(self):
@@ -24,18 +24,12 @@ class EditableWheel(editable_wheel):
 
 
 def requirements(*names):
-    """Lines of `requirements/<name>.txt` without comments, each once."""
-    lines = []
-    for name in names:
-        for line in (ROOT / 'requirements' / f'{name}.txt').read_text(encoding='utf-8').splitlines():
-            requirement = line.split('#')[0].strip()
-            if requirement and requirement not in lines:
-                lines.append(requirement)
-    return lines
+    """The text of `requirements/<name>.txt`; setuptools drops the comments."""
+    return '\n'.join((ROOT / 'requirements' / f'{name}.txt').read_text(encoding='utf-8') for name in names)
 
 
 def version():
-    """The version, read without importing the package (torch is absent in an isolated build)."""
+    """The version, read without importing the package: an isolated build has no torch."""
     scope = {}
     exec((ROOT / 'a2mim_mm' / 'version.py').read_text(encoding='utf-8'), scope)
     return scope['__version__']

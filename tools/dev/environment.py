@@ -14,8 +14,8 @@ NEEDED_GB = 9  # torch with CUDA takes 5.5 and pip's cache of it 3 (measured)
 HEARTBEAT_S = 30
 
 
-class InstallError(Exception):
-    """Something that a person has to mend; the message says how."""
+class InstallError(SystemExit):
+    """Something that a person has to mend. It ends the script with a message that says how."""
 
 
 def say(text: str) -> None:
@@ -67,14 +67,11 @@ class Environment:
             raise InstallError(f'{self.folder} is not a virtual environment: move it away or set VENV=FOLDER')
         free_gb = shutil.disk_usage(self.folder.parent).free / 1e9
         if free_gb < NEEDED_GB:
-            raise InstallError(
-                f'{self.folder} needs {NEEDED_GB} GB of disk, but only {free_gb:.1f} GB are free'
-            )
+            hint = 'free some or set VENV=FOLDER on another disk'
+            raise InstallError(f'{self.folder} needs {NEEDED_GB} GB, only {free_gb:.1f} GB are free: {hint}')
         say(f'making an environment for {wanted}')
         if run([sys.executable, '-m', 'venv', '--clear', str(self.folder)]):
-            raise InstallError(
-                f'{sys.executable} cannot make it; on Debian or Ubuntu: apt install python3-venv'
-            )
+            raise InstallError(f'{sys.executable} cannot make it: on Debian, apt install python3-venv')
         made_for.parent.mkdir()
         made_for.write_text(wanted)
 
@@ -91,16 +88,15 @@ class Environment:
         """Runs `pip VERB OPTIONS`; `run` explains the rest.
 
         Raises:
-            InstallError: pip failed. It has printed why.
+            InstallError: pip failed.
         """
         self.sweep()
         if run([str(self.python), '-m', 'pip', verb, *options], progress, **env):
-            hint = 'if pip found no connection or no package, mend the network or set PIP_INDEX_URL'
-            raise InstallError(f'`pip {verb}` failed for the reason above ({hint})')
+            hint = 'if it reached no package index, mend the network or set PIP_INDEX_URL'
+            raise InstallError(f'`pip {verb}` failed and printed why: {hint}, then run make again')
 
     def error_of(self, code: str) -> str:
         """Runs Python code in the environment; returns the last line of its error, or nothing if it works."""
         done = subprocess.run([str(self.python), '-I', '-c', code], capture_output=True, text=True)
-        if done.returncode == 0:
-            return ''
-        return (done.stderr.strip().splitlines() or [f'exit status {done.returncode}'])[-1]
+        told = done.stderr.strip() or f'exit status {done.returncode}'
+        return told.splitlines()[-1] if done.returncode else ''

@@ -33,7 +33,8 @@ def fix_cv2(env: Environment) -> None:
         env.pip('install', '--no-deps', '--force-reinstall', f'opencv-python-headless=={installed.version}')
         error = env.error_of('import cv2')
     if error:
-        raise InstallError(f'`import cv2` fails in {env.folder}: {error}')
+        hint = 'install what it misses or remove that folder, then run make again'
+        raise InstallError(f'`import cv2` fails in {env.folder} ({error}): {hint}')
 
 
 def install(target: str, env: Environment) -> None:
@@ -45,7 +46,7 @@ def install(target: str, env: Environment) -> None:
     env.create()
     if target != 'lint':
         install_mmcv(env, with_ops=target == 'test')
-    # Compiling the bytecode of all of torch at once takes long; Python does it when a file is needed.
+    # To compile the bytecode of all of torch at once takes long. Python compiles a file when it is needed.
     env.pip('install', '--no-compile', *REQUIREMENTS[target])
     if target != 'lint':
         fix_cv2(env)
@@ -55,27 +56,16 @@ def install(target: str, env: Environment) -> None:
     say(f'{env.folder} is ready')
 
 
-def stop(*_) -> None:
-    """Ends the script as Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
-def main(target: str, venv: str) -> int:
-    """Returns the exit status."""
-    signal.signal(signal.SIGINT, stop)  # the background job of a shell ignores it otherwise
-    signal.signal(signal.SIGTERM, stop)
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not below nohup
-        signal.signal(signal.SIGHUP, stop)
+def main(target: str, folder: str) -> None:
+    """Installs; ends as on Ctrl-C on every signal that stops a script, in the background of a shell, too."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores it
+            signal.signal(number, signal.default_int_handler)
     try:
-        install(target, Environment(Path(venv).absolute()))
-    except InstallError as error:
-        print(f'[install] {error}', file=sys.stderr)
-        return 1
+        install(target, Environment(Path(folder).absolute()))
     except KeyboardInterrupt:
-        print('\n[install] stopped; the same make goes on from here', file=sys.stderr)
-        return 130
-    return 0
+        sys.exit('\n[install] stopped; the same make goes on from here')
 
 
 if __name__ == '__main__':
-    sys.exit(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

@@ -60,9 +60,8 @@ def ensure_ops(env: Environment) -> None:
         InstallError: It does not work, or nothing can be compiled here.
     """
     if error := env.error_of('import torch, mmcv'):
-        raise InstallError(
-            f'`import torch, mmcv` fails in {env.folder} ({error}): make distclean, then make again'
-        )
+        hint = 'remove that folder, then run make again'
+        raise InstallError(f'`import torch, mmcv` fails in {env.folder} ({error}): {hint}')
     if error := env.error_of(OPS_WORK):
         say(f'there are no mmcv ops that fit this torch ({error})')
         env.pip('install', *ALONE, '--force-reinstall', str(compile_ops(env)))
