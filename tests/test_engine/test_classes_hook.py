@@ -10,8 +10,8 @@ from a2mim_mm.engine.hooks import ClassesHook
 from a2mim_mm.registry import HOOKS
 
 ADVICE = (
-    'set model.head.num_classes and data_preprocessor.num_classes, or mend the folders '
-    '(an empty one is no class)'
+    'set model.head.num_classes and data_preprocessor.num_classes, or correct the folders '
+    '(an empty folder does not count as a class)'
 )
 
 
@@ -107,7 +107,7 @@ def test_training_and_validation_differ(wrap, train, val, counts, differing):
     message = refusal('before_train', wrap(Classifier(3)), train=train, val=val)
     assert message == (
         f'train_dataloader has {counts[0]} classes and val_dataloader {counts[1]}; only one of them has '
-        f'{differing} (a folder without images is no class)'
+        f'{differing} (a folder without images does not count as a class)'
     )
 
 

@@ -181,7 +181,7 @@ def test_boxes_alone_need_no_segmentation(detection, tmp_path):
 
 def test_absent_images_are_named(detection, tmp_path):
     (tmp_path / 'images/val/a.jpg').unlink()
-    assert f'1 of 1 images are not there, such as {tmp_path}/images/val/a.jpg' in refusal(detection)
+    assert f'1 of 1 images do not exist, such as {tmp_path}/images/val/a.jpg' in refusal(detection)
 
 
 def test_an_evaluator_with_another_file_is_said(detection):
@@ -267,7 +267,7 @@ def test_no_file_has_the_ending(segmentation, tmp_path):
     for path in (tmp_path / 'images/train').iterdir():
         path.rename(path.with_suffix('.JPG'))
     message = refusal(segmentation)
-    assert f"no file in {tmp_path}/images/train ends with '.jpg'; there are 2 x .JPG" in message
+    assert f"no file in {tmp_path}/images/train ends with '.jpg', it holds 2 x .JPG" in message
 
 
 def test_an_empty_list_of_files(segmentation, tmp_path):
@@ -285,7 +285,7 @@ def test_a_few_files_have_another_ending(segmentation, tmp_path):
 def test_an_image_without_a_mask(segmentation, tmp_path):
     (tmp_path / 'masks/val/b.png').unlink()
     message = refusal(segmentation)
-    assert f'1 of 2 masks (seg_map_suffix) are not there, such as {tmp_path}/masks/val/b.png' in message
+    assert f'1 of 2 masks (seg_map_suffix) do not exist, such as {tmp_path}/masks/val/b.png' in message
     assert f'{tmp_path}/masks/val holds 1 x .png' in message
 
 

@@ -351,7 +351,7 @@ def test_other_classes_than_the_heads_end_in_one_line(work, photos, pretrained, 
     start = ['--pretrained', pretrained['resnet'], *OWN_OPTIONS]
     expected = (
         '{} has 3 classes (ant, bee, cow), model.head 4: set model.head.num_classes and '
-        'data_preprocessor.num_classes, or mend the folders (an empty one is no class)\n'
+        'data_preprocessor.num_classes, or correct the folders (an empty folder does not count as a class)\n'
     )
     four = [*start, 'model.head.num_classes=4', 'data_preprocessor.num_classes=4']
     assert work.refuse(config, *four) == expected.format('train_dataloader')
@@ -362,5 +362,5 @@ def test_other_classes_than_the_heads_end_in_one_line(work, photos, pretrained, 
     message = work.refuse(config, *start, f'val_dataloader.dataset.data_root={two}')
     assert message == (
         'train_dataloader has 3 classes and val_dataloader 3; only one of them has cat, cow '
-        '(a folder without images is no class)\n'
+        '(a folder without images does not count as a class)\n'
     )

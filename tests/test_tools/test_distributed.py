@@ -137,7 +137,7 @@ def test_all_ranks_stop_when_one_of_them_sees_too_many_unreadable_images(tmp_pat
     write_config(tmp_path, extra, 'unreadable')
     status, output = launch('dist_train.sh', 'unreadable.py', 2, '--work-dir', 'w', cwd=tmp_path)
     assert status != 0 and output.count('Traceback') == 1  # that of torchrun itself
-    reason = '2 of 8 images are unreadable, more than the 1 that are tolerated'
+    reason = '2 of 8 images are unreadable, more than the 1 that are allowed'
     assert f'error: {reason}' in output  # of the rank that is first: torchrun ends the other
     log = read_log(tmp_path / 'w')
     assert reason in log

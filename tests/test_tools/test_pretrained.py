@@ -367,7 +367,7 @@ def test_config_that_asks_for_another_start_is_refused(start, resume):
             start(settings, resume)
         assert str(error.value) == prefix + (
             'config recipe.py starts from a pre-trained backbone: give --pretrained CHECKPOINT. '
-            '--cfg-options start=scratch trains by the same recipe from a random start'
+            '--cfg-options start=scratch trains with the same recipe from random weights'
         )
     for settings, pretrained in (
         (dict(start='scratch'), PATH),

@@ -102,14 +102,14 @@ def test_resume_finds_the_last_checkpoint_of_a_moved_folder(run, tmp_path):
     assert run(train_tool, config, '--work-dir', 'new', '--resume', 'auto')[0] == 0
     assert (tmp_path / 'new' / 'epoch_3.pth').exists()
     log = read_log(tmp_path / 'new')
-    assert 'resumed epoch: 2' in log and 'asks for' not in log and 'ask for' not in log
+    assert 'resumed epoch: 2' in log and 'needs a new training' not in log
 
     # Another rate in the config: the checkpoint's is kept, and the log says so.
     config = write_config(
         tmp_path, 'train_cfg.update(max_epochs=4)\noptim_wrapper["optimizer"]["lr"] = 0.5', 'other'
     )
     assert run(train_tool, config, '--work-dir', 'new', '--resume')[0] == 0
-    assert 'initial lr 4.000e-02. Config and batch now ask for 5.000e-01' in read_log(tmp_path / 'new')
+    assert 'initial lr 4.000e-02. The initial lr 5.000e-01 of config' in read_log(tmp_path / 'new')
 
 
 def test_resume_without_a_checkpoint_starts_from_scratch(run, tmp_path):
@@ -153,7 +153,7 @@ def test_resume_refuses_what_it_cannot_continue(run, tmp_path):
 @pytest.mark.parametrize(
     ('extra', 'options', 'words'),
     [
-        ('model = dict(', (), ['no valid Python', 'line']),
+        ('model = dict(', (), ['not valid Python', 'line']),
         ('_base_ = ["./absent.py"]', (), ['cannot be read', 'absent.py']),
         ('', ('--cfg-options', 'modle.width=4'), ["no 'modle'", 'did you mean model']),
         ('', ('--cfg-options', 'model.widht=4'), ["unexpected keyword argument 'widht'"]),
