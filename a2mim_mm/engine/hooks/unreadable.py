@@ -84,7 +84,7 @@ class UnreadableImagesHook(Hook):
             message = (
                 f'{len(self._known)} of {total} images are unreadable, more than the {limit} that are '
                 f'allowed (max_share={self.max_share}, min_count={self.min_count}). The log names them: '
-                'remove or repair them and continue with --resume, or raise the limits of UnreadableImagesHook'
+                'remove or repair them and continue with --resume, or raise these limits'
             )
             if runner.rank == 0:
                 runner.logger.error(message)
