@@ -1,4 +1,4 @@
-"""A2MIM in three lines of Python, for those who want neither config nor Runner.
+"""A2MIM in three lines of Python, without a config or a Runner.
 
     from a2mim_mm.apis import extract_features, load_backbone
     backbone = load_backbone('work_dirs/a2mim_vit-s/epoch_300.pth')
@@ -8,9 +8,8 @@
     model = load_model('work_dirs/a2mim_vit-s/epoch_300.pth')
     pictures = reconstruct(model, ['photo.jpg'])
 
-Images are files, folders of them, PIL images, arrays or a tensor. All but a tensor are resized to the size of
-the training, and all are normalised and moved to the model's device on the way. Checkpoints are data: nothing
-in them is run.
+Images are files, folders, PIL images, arrays or a tensor. All but a tensor are resized to the size of the
+training. All are normalised and moved to the device of the model. No code in a checkpoint is run.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,7 +36,7 @@ from a2mim_mm.models.reconstruct import reconstruct as reconstruct_batch
 Images = Tensor | np.ndarray | Image.Image | str | Path | Iterable[np.ndarray | Image.Image | str | Path]
 
 _BATCH = 32  # images that go through a network at once
-# Where a checkpoint does not say: ImageNet's, as in all configs of this package. RGB in 0..1.
+# ImageNet's, for checkpoints that do not say; all configs of this package use them. RGB in 0..1.
 _DEFAULT_CFG = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), input_size=(3, 224, 224))
 
 
@@ -48,14 +47,14 @@ def load_backbone(path: str | Path, backbone: dict | None = None) -> nn.Module:
         path: Checkpoint of a training of this package (pre-training or later), or a plain state dict of a
             backbone; ``.pth`` or ``.safetensors``.
         backbone: Config of the backbone, such as ``dict(type='ResNet', depth=50)`` (types of mmpretrain, and
-            of others with their prefix). By default as the checkpoint itself says.
+            of other libraries with their prefix). None takes the config in the checkpoint.
 
     Returns:
-        The backbone, all of it from the file. Its attribute ``pretrained_cfg`` holds, as timm's models have
-        it, ``mean`` and ``std`` (RGB, of images in 0..1) and ``input_size`` (3, H, W).
+        The backbone with all of its weights from the file. As in timm, its attribute ``pretrained_cfg`` holds
+        ``mean`` and ``std`` (RGB, of images in 0..1) and ``input_size`` (3, H, W).
 
     Raises:
-        CheckpointError: If the file cannot be read, says nothing of its network, does not fill it, or was
+        CheckpointError: If the file cannot be read, does not describe its network, does not fill it, or was
             trained on BGR images.
     """
     checkpoint, saved = load_checkpoint_file(path), {}
@@ -73,13 +72,13 @@ def load_model(path: str | Path) -> A2MIM:
     """The whole model of a pre-training, with decoder and mask token, in evaluation mode, on the CPU.
 
     Raises:
-        CheckpointError: If the file cannot be read, or is no checkpoint of an A2MIM pre-training.
+        CheckpointError: If the file cannot be read, or is not from a pre-training by A2MIM.
     """
     checkpoint = load_checkpoint_file(path)
     saved = read_saved_config(checkpoint, str(path))
     if saved['model'].get('type') != 'a2mim_mm.A2MIM':
         raise CheckpointError(
-            f'{path} holds a {saved["model"].get("type")}: only an A2MIM pre-training reconstructs images'
+            f'{path} holds a {saved["model"].get("type")}, but only an A2MIM pre-training reconstructs images'
         )
     cfg = {'data_preprocessor': saved.get('data_preprocessor'), **saved['model']}
     check_network(cfg, str(path))
@@ -98,23 +97,23 @@ def extract_features(
     """Features of images, in evaluation mode and without gradients.
 
     Args:
-        backbone: What :func:`load_backbone` gives, or any network; its ``pretrained_cfg`` tells mean, std and
-            input size, ImageNet's and 224 where it has none.
-        images: Image files and folders of them, PIL images, arrays (RGB, uint8 (H, W, 3)), one or several:
-            all are resized and cropped at the centre to the input size. Or RGB images in a tensor,
-            (B, 3, H, W), float in 0..1, which keep their size.
-        layers: Names of sub-modules, such as ``['layers.7']``; of each the output is a feature.
+        backbone: The result of :func:`load_backbone`, or any network. Its ``pretrained_cfg`` has mean, std
+            and input size. The defaults are ImageNet's, and 224.
+        images: One or several image files, folders, PIL images or arrays (RGB, uint8 (H, W, 3)). They are
+            resized and cropped at the centre to the input size. Or a tensor of RGB images, (B, 3, H, W),
+            float in 0..1, which keep their size.
+        layers: Names of sub-modules, such as ``['layers.7']``. The output of each is a feature.
         batch_size: Number of images that go through the network at once.
-        pool: Whether to average each feature over its positions, cls and other extra tokens left out: (B, C).
+        pool: Whether to average each feature over its positions, without cls and other extra tokens: (B, C).
 
     Returns:
-        With ``layers`` a feature for each by its name, as the sub-module gives it, on the CPU:
-        (B, C, h, w) of a stage of a CNN, (B, 1 + h * w, C) of a layer of a ViT, cls token first. Without,
-        the backbone's own outputs.
+        With ``layers``, a dict with the output of each sub-module, on the CPU: (B, C, h, w) for a stage of a
+        CNN, (B, 1 + h * w, C) for a layer of a ViT, cls token first. Without ``layers``, the outputs of the
+        backbone.
 
     Raises:
-        ValueError: If there is no sub-module of a name, or the images are of another form.
-        ValueError: If the output of a sub-module is no tensor, or it is not run; if something is no image.
+        ValueError: If a sub-module does not exist, is not run or does not return a tensor, or if the images
+            have another form.
         FileNotFoundError: If an image does not exist.
         UnreadableImageError: If an image cannot be decoded.
     """
@@ -131,9 +130,9 @@ def iterate_features(
     batch_size: int = _BATCH,
     pool: bool = False,
 ) -> Iterator[tuple[Tensor, ...] | dict[str, Tensor]]:
-    """:func:`extract_features`, one batch at a time: for sets whose features no memory holds.
+    """Like :func:`extract_features`, but one batch at a time, for data whose features do not fit in memory.
 
-    ``images`` may be a generator, too, which is read as batches are asked for.
+    ``images`` may also be a generator. It is read only as far as batches are needed.
     """
     if isinstance(layers, str):
         raise InputError(f'layers must be a list of names, such as [{layers!r}]')
@@ -152,10 +151,10 @@ def iterate_features(
 
 
 def reconstruct(model: A2MIM, images: Images, seed: int = 0) -> dict[str, Tensor]:
-    """What a pre-trained model predicts where an image is hidden.
+    """Predict the hidden parts of images with a pre-trained model.
 
     Args:
-        model: What :func:`load_model` gives.
+        model: The result of :func:`load_model`.
         images: As for :func:`extract_features`.
         seed: Seed of the masks.
 
@@ -164,7 +163,7 @@ def reconstruct(model: A2MIM, images: Images, seed: int = 0) -> dict[str, Tensor
         ``composite``, RGB images (B, 3, H, W) in 0..1, on the CPU.
 
     Raises:
-        ValueError: If the images are no RGB in 0..1, or of a size that the mask patch does not divide.
+        ValueError: If the images are not RGB in 0..1, or if the mask patch does not divide their size.
         FileNotFoundError: If an image does not exist.
         UnreadableImageError: If an image cannot be decoded.
     """
@@ -177,7 +176,7 @@ def reconstruct(model: A2MIM, images: Images, seed: int = 0) -> dict[str, Tensor
 
 
 def _with_images(model: nn.Module, saved: dict, path: str | Path) -> nn.Module:
-    """The model, with what its training says of images."""
+    """The model, with ``pretrained_cfg`` from its training."""
     model.pretrained_cfg = dict(_DEFAULT_CFG)
     preprocessor = saved.get('data_preprocessor') or saved.get('model', {}).get('data_preprocessor')
     if preprocessor:
@@ -189,9 +188,9 @@ def _with_images(model: nn.Module, saved: dict, path: str | Path) -> nn.Module:
 
 
 def _normalisation(preprocessor: dict, path: str | Path) -> dict[str, tuple[float, ...]]:
-    """Mean and std in 0..1, RGB, of a preprocessor's config, whose are in 0..255."""
+    """Mean and std of RGB in 0..1, from the config of a preprocessor, which has them for 0..255."""
     if not (preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb')):
-        raise CheckpointError(f'{path} was trained on BGR images, here they are RGB')
+        raise CheckpointError(f'{path} was trained on BGR images, but this function gives RGB images')
     try:
         return {key: tuple(float(value) / 255 for value in preprocessor[key]) for key in ('mean', 'std')}
     except (KeyError, TypeError, ValueError) as error:
@@ -260,7 +259,7 @@ def _normalise(model: nn.Module, img_b3hw: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _forward(backbone: nn.Module, layers: Sequence[str], img_b3hw: Tensor) -> tuple[Tensor, ...]:
-    """Outputs of the layers, or of the backbone where there are none, on the CPU."""
+    """The outputs of the layers, or of the backbone if there are no layers, on the CPU."""
     outputs = {}
 
     def keep(name: str, _module: nn.Module, _args: tuple, output: object) -> None:
@@ -279,7 +278,7 @@ def _forward(backbone: nn.Module, layers: Sequence[str], img_b3hw: Tensor) -> tu
     for name in layers:
         if not isinstance(outputs.get(name), Tensor):
             raise InputError(
-                f'layers: the output of {name} is a {type(outputs[name]).__name__}, no tensor'
+                f'layers: the output of {name} is a {type(outputs[name]).__name__}, not a tensor'
                 if name in outputs
                 else f'layers: {name} takes no part in the forward pass'
             )

@@ -1,4 +1,4 @@
-"""Draw what pre-training really sees, masks included, before any epoch is spent.
+"""Draw the images that pre-training sees, with their masks.
 
 python tools/browse_data.py CONFIG --out PICTURE.png
 """
@@ -14,9 +14,9 @@ CAPTION_LENGTH = 56  # characters
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description='Draw what pre-training sees, masks included.')
+    parser = argparse.ArgumentParser(description='Draw the images that pre-training sees, with their masks.')
     parser.add_argument('config', help='the config file of a pre-training')
-    parser.add_argument('--out', required=True, type=Path, metavar='PICTURE.png', help='where to draw it')
+    parser.add_argument('--out', required=True, type=Path, metavar='PICTURE.png', help='the picture to write')
     parser.add_argument('--count', type=int, default=8, help='number of images (default: 8)')
     parser.add_argument('--epoch', type=int, default=0, help='epoch, counted from 0 (default: 0)')
     parser.add_argument(
@@ -31,7 +31,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == '__main__':
-    parse_args()  # --help and mistakes are answered at once: the imports below take seconds
+    parse_args()  # answers --help and mistakes at once: the imports below take seconds
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ from a2mim_mm.registry import MODELS
 
 
 def check_algorithm(cfg: Config) -> None:
-    """End here unless the config pre-trains A2MIM: nothing else has masks."""
+    """Check that the config pre-trains A2MIM, because other models have no masks."""
     name = cfg.model.get('type')
     name = name if isinstance(name, str) else getattr(name, '__name__', str(name))
     if name.rpartition('.')[2] != 'A2MIM':
@@ -60,8 +60,8 @@ def check_algorithm(cfg: Config) -> None:
 
 
 def build_loader(cfg: Config, count: int, epoch: int) -> tuple[DataLoader, int]:
-    """The training's loader in this process, for ``count`` images at a time; and the seed of the sampler."""
-    # Without a seed in the config each training draws its own: the pictures then show one of many.
+    """The loader of the training, without workers and for ``count`` images at a time; and its seed."""
+    # Without a seed in the config, each training draws one. The pictures then show one possible training.
     seed = cfg.get('randomness', {}).get('seed') or 0
     loader_cfg = cfg.train_dataloader.copy()
     for name in ('persistent_workers', 'prefetch_factor', 'pin_memory'):
@@ -74,7 +74,7 @@ def build_loader(cfg: Config, count: int, epoch: int) -> tuple[DataLoader, int]:
 
 
 def mask_inputs(cfg: Config, batch: dict) -> tuple[dict[str, Tensor], Tensor]:
-    """Pre-process a batch, mask and fill it as the model does, without building its networks.
+    """Pre-process, mask and fill a batch as the model does, without building its networks.
 
     Returns:
         The ``original crop`` and the ``masked input``, RGB (B, 3, H, W) in 0..1, and the mask (B, h, w).
@@ -100,7 +100,7 @@ def mask_inputs(cfg: Config, batch: dict) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def draw(pictures: dict[str, Tensor], captions: list[str]) -> np.ndarray:
-    """The pairs of pictures, ``PAIRS_IN_A_ROW`` of them in a row, each with its caption; RGB uint8."""
+    """The pairs of pictures with their captions, ``PAIRS_IN_A_ROW`` in a row; RGB uint8."""
     tiles = [
         draw_grid({title: column[i : i + 1] for title, column in pictures.items()}, caption=caption)
         for i, caption in enumerate(captions)
@@ -123,7 +123,7 @@ def describe_samples(samples: list, root: str) -> list[str]:
 
 
 def describe_mask(mask_bhw: Tensor, size: tuple[int, int], fill: str) -> str:
-    """Size of the input, grid and number of hidden patches."""
+    """A line about the masks: size of the input, grid and number of hidden patches."""
     hidden = sorted({round(count) for count in mask_bhw.sum((1, 2)).tolist()})
     rows, cols = mask_bhw.shape[1:]
     return (
@@ -133,7 +133,7 @@ def describe_mask(mask_bhw: Tensor, size: tuple[int, int], fill: str) -> str:
 
 
 def pipeline_speed(loader: DataLoader, seconds: float = 1.0) -> float:
-    """Images/s that one process prepares, over some seconds; the first batch has warmed it up."""
+    """The images per second that one process prepares. Call it after the first batch, which is slower."""
     start = time.perf_counter()
     count = 0
     for key in loader.sampler:
@@ -145,7 +145,7 @@ def pipeline_speed(loader: DataLoader, seconds: float = 1.0) -> float:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Draw, and print what was drawn."""
+    """Draw the picture, and print what it shows."""
     args = parse_args(argv)
     cfg = load_config(args.config, args.cfg_options)
     require(cfg, ('model', 'train_dataloader'), 'browsed')

@@ -1,4 +1,4 @@
-"""The demonstration behind `make demo`: A2MIM learns to reconstruct a dozen photos, on a CPU, in minutes."""
+"""Run the demonstration of `make demo`: A2MIM learns to reconstruct a dozen photos on a CPU in minutes."""
 
 import argparse
 import json
@@ -9,12 +9,12 @@ from subprocess import PIPE, STDOUT
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line, which has no arguments."""
+    """Read the command line. There are no arguments."""
     return argparse.ArgumentParser(description=__doc__).parse_args(argv)
 
 
 if __name__ == '__main__':
-    parse_args()  # --help and mistakes are answered at once: the imports below take seconds
+    parse_args()  # answers --help and mistakes at once: the imports below take seconds
 
 from rich.console import Console
 
@@ -26,7 +26,7 @@ PHOTOS = 'data/sample_photos'  # data_root of configs/_base_/demo.py, relative t
 
 
 def train(name: str, console: Console) -> Path:
-    """Pre-train one model, or go on where an earlier run was stopped; returns its work directory."""
+    """Pre-train one model, or resume an earlier run; returns its work directory."""
     work_dir = ROOT / 'work_dirs' / name
     work_dir.mkdir(parents=True, exist_ok=True)
     log = work_dir / 'train.log'
@@ -46,7 +46,7 @@ def train(name: str, console: Console) -> Path:
 
 
 def losses(work_dir: Path) -> tuple[float, float]:
-    """First and last logged loss, over all runs in a work directory."""
+    """The first and the last loss in the logs of a work directory."""
     values = []
     for scalars in sorted(work_dir.glob('*/vis_data/scalars.json')):
         values += [row['loss'] for row in map(json.loads, scalars.read_text().splitlines()) if 'loss' in row]
@@ -54,7 +54,7 @@ def losses(work_dir: Path) -> tuple[float, float]:
 
 
 def last_checkpoint(work_dir: Path) -> Path:
-    """The checkpoint that was written last."""
+    """The checkpoint of the last epoch."""
     return max(work_dir.glob('epoch_*.pth'), key=lambda path: int(path.stem.partition('_')[2]))
 
 
@@ -64,7 +64,7 @@ def last_picture(work_dir: Path) -> Path:
 
 
 def main() -> None:
-    """Train both models and print what came of it."""
+    """Train both models and print the results."""
     console = Console(soft_wrap=True, highlight=False)
     photos = export_sample_photos(ROOT / PHOTOS)
     console.print(f'{len(photos)} photos that come with scikit-image and scikit-learn: {PHOTOS}')
@@ -82,7 +82,7 @@ def main() -> None:
         '',
         *summary,
         'Each row of a picture: original, what the network sees, what it predicts, prediction in the holes.',
-        'Next, your own pictures, under the same model:',
+        'Next, your own pictures, with the same model:',
         f'  .venv/bin/python tools/reconstruct.py {checkpoint} --images {PHOTOS} --out work_dirs/grid.png',
         sep='\n',
     )
@@ -92,4 +92,4 @@ if __name__ == '__main__':
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit('\ninterrupted: run it again to go on')
+        sys.exit('\ninterrupted: run it again to continue')

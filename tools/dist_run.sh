@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What dist_train.sh and dist_test.sh share: start a tool of this folder with GPUS processes by torchrun.
+# Used by dist_train.sh and dist_test.sh: start GPUS processes of a tool in this folder with torchrun.
 #
 #   tools/dist_run.sh GPUS TOOL.py [arguments of the tool]
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Evaluate with one process a GPU, on one machine or several. Without GPUs the processes share the CPU.
+# Evaluate with one process for each GPU, on one or several machines. Without GPUs the processes share the CPU.
 #
 #   tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
 #   NNODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 PORT=29500 tools/dist_test.sh CONFIG CHECKPOINT 8     (on each machine)

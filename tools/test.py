@@ -16,18 +16,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Evaluate a checkpoint.')
     parser.add_argument('config', help='the config file')
     parser.add_argument(
-        'checkpoint', help='the checkpoint, .pth or .safetensors; it must fit the model exactly'
+        'checkpoint', help='the checkpoint (.pth or .safetensors), which has to fit the model exactly'
     )
     parser.add_argument('--work-dir', help='where logs go (default: ./work_dirs/CONFIG_NAME)')
-    parser.add_argument(
-        '--out', type=Path, metavar='METRICS.json', help='write the metrics to a file as well'
-    )
+    parser.add_argument('--out', type=Path, metavar='METRICS.json', help='write the metrics to a file, too')
     parser.add_argument(
         '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE', help='values to overwrite'
     )
-    parser.add_argument(
-        '--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help='what started the ranks'
-    )
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='what started the ranks')
     parser.add_argument('--local-rank', '--local_rank', help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.local_rank is not None:
@@ -36,7 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == '__main__':
-    parse_args()  # --help and mistakes are answered at once: the imports below take seconds
+    parse_args()  # answers --help and mistakes at once: the imports below take seconds
 
 from a2mim_mm.checkpoints import install_safe_loader
 from a2mim_mm.engine import console, distributed, machine
@@ -49,7 +45,7 @@ from a2mim_mm.files import write_json
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Evaluate; returns the metrics."""
+    """Evaluate, and return the metrics."""
     args = parse_args(argv)
     install_safe_loader()
     cfg = load_config(args.config, args.cfg_options)

@@ -1,4 +1,4 @@
-"""Train a model: pre-training, classification, detection or segmentation, as the config says.
+"""Train the model of a config: pre-training, classification, detection or segmentation.
 
 python tools/train.py CONFIG [--pretrained CHECKPOINT]
 tools/dist_train.sh CONFIG GPUS
@@ -20,18 +20,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='PATH',
-        help='continue from a checkpoint; without PATH from the last one in the work dir, if there is one',
+        help='continue from a checkpoint (default: the last one in the work dir, if there is one)',
     )
     parser.add_argument(
         '--overwrite',
         action='store_true',
-        help='start anew in a work dir that holds a training already, in its place',
+        help='replace the training that the work dir holds',
     )
     parser.add_argument(
         '--pretrained',
         metavar='PATH',
-        help='start from the backbone in a checkpoint, .pth or .safetensors, all of it or not at all; '
-        'with --resume only where there is nothing to resume from',
+        help='start from the backbone in a checkpoint (.pth or .safetensors), which has to fill it; '
+        'ignored if --resume finds a checkpoint',
     )
     parser.add_argument(
         '--amp',
@@ -41,10 +41,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE', help='values to overwrite'
     )
-    parser.add_argument(
-        '--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help='what started the ranks'
-    )
-    # Passed by `mim train` and torch.distributed.machine.
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='what started the ranks')
+    # What `mim train` and torch.distributed.launch pass.
     parser.add_argument('--gpus', type=int, choices=(0, 1), help=argparse.SUPPRESS)
     parser.add_argument('--device', choices=('cpu', 'cuda'), help=argparse.SUPPRESS)
     parser.add_argument('--local-rank', '--local_rank', help=argparse.SUPPRESS)
@@ -59,7 +57,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == '__main__':
-    parse_args()  # --help and mistakes are answered at once: the imports below take seconds
+    parse_args()  # answers --help and mistakes at once: the imports below take seconds
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -75,7 +73,7 @@ from a2mim_mm.engine.start import check_epoch, check_work_dir, set_start, set_wo
 
 
 def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
-    """Fit the config to this machine and build the Runner, whose log then says what was fitted."""
+    """Fit the config to this machine and build a Runner. Its log says what was changed."""
     require(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'trained')
     cfg.launcher = args.launcher
     check_channels(cfg)
@@ -101,7 +99,7 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
     elif args.pretrained:
         start_from_pretrained(runner, args.pretrained)
     elif cfg.get('load_from'):
-        remedy = f'. load_from takes a whole model; for its backbone alone: --pretrained {cfg.load_from}'
+        remedy = f'. load_from needs a whole model; for a backbone use --pretrained {cfg.load_from}'
         runner.register_hook(StrictLoadHook(cfg.load_from, resume=False, remedy=remedy))
     check_epoch(runner)
     allow_short_training(runner)

@@ -224,8 +224,8 @@ def _check_style(saved: dict, source: str) -> None:
     cfg = saved.get('model', {}).get('backbone')
     if isinstance(cfg, dict) and cfg.get('style', 'pytorch') != 'pytorch':
         raise ConversionError(
-            f'{source} was trained with style={cfg["style"]!r}, strides in the 1x1 convolutions, and no format '
-            'here has that'
+            f'{source} was trained with style={cfg["style"]!r}, strides in the 1x1 convolutions, but no '
+            'format here has that'
         )
 
 

@@ -1,4 +1,4 @@
-"""What surrounds a training: config, machine, start, hooks, and how a tool runs."""
+"""Everything around a training: config, machine, start, hooks and tools."""
 
 from a2mim_mm import quiet  # noqa: F401, before anything imports mmpretrain's data sets
 

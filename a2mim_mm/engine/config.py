@@ -18,7 +18,7 @@ from a2mim_mm.quiet import import_data_sets
 from .machine import fit_to_cpu
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# Keys that the Runner, mmpretrain, mmdet or this package read from a config, beside the Runner's arguments.
+# Keys of a config that are not arguments of the Runner, but are read by a library or this package.
 _CONFIG_KEYS = (
     'activation_checkpointing',
     'amp_dtype',
@@ -36,7 +36,7 @@ _CONFIG_KEYS = (
     'tta_model',
     'tta_pipeline',
 )
-# Settings that count something: 2.5 of them makes no sense.
+# Settings that count something, so that 2.5 makes no sense.
 _COUNTS = (
     'batch_size',
     'num_workers',
@@ -46,7 +46,7 @@ _COUNTS = (
     'repeats',
     'interval',
 )
-# How Python and mmengine name a part of the stack that is not there.
+# How Python and mmengine report a missing part of the stack.
 NOT_INSTALLED = re.compile(r"(^|')(mmdet|mmseg|mmcv\._ext)\b")
 
 
@@ -55,42 +55,29 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Config:
 
     Args:
         path: The config file.
-        options: ``NAME=VALUE``, the name dotted, as ``--cfg-options`` has them.
+        options: ``NAME=VALUE`` as ``--cfg-options`` takes them. The name is dotted.
 
     Raises:
-        ValueError: If the file cannot be read as a config; if an option names a section that does not exist,
-            or has a value of another type than the one it replaces.
+        ValueError: If the file cannot be read as a config, if an option names a section that does not exist,
+            or if its value has another type than the one it replaces.
     """
     if not Path(path).is_file():
         raise InputError(f'there is no config file {path}')
     try:
         cfg = Config.fromfile(path)
     except SyntaxError as error:
-        raise InputError(f'config {path} is no valid Python: {error.msg}, line {error.lineno}') from error
+        raise InputError(f'config {path} is not valid Python: {error.msg}, line {error.lineno}') from error
     except (AssertionError, ImportError, KeyError, NameError, TypeError, ValueError, OSError) as error:
         if isinstance(error, ModuleNotFoundError) and NOT_INSTALLED.search(str(error)):
             raise
         raise InputError(
             f'config {path} cannot be read: {type(error).__name__}: {error}{_base_advice(error)}'
         ) from error
-    known = {*inspect.signature(Runner.__init__).parameters, *_CONFIG_KEYS}
     values = {}
     for option in options or ():
         name, _, text = option.partition('=')
         values[name] = _value(option, text, _value_at(cfg, name))
-        section = name.partition('.')[0]
-        if section in cfg and section not in known:
-            raise InputError(
-                f'--cfg-options: {section!r} is a variable that {path} used while it was read, to set it now '
-                'would change nothing: set it in a config file, or name where its value went, such as '
-                'train_dataloader.dataset.data_root'
-            )
-        if section not in known:
-            near = difflib.get_close_matches(section, known, n=3)
-            raise InputError(
-                f'--cfg-options: the config has no {section!r}'
-                + (f'; did you mean {" or ".join(near)}?' if near else '')
-            )
+        _check_section(cfg, path, name.partition('.')[0])
     try:
         cfg.merge_from_dict(values)
     except (KeyError, TypeError, IndexError) as error:
@@ -98,8 +85,26 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Config:
     return cfg
 
 
+def _check_section(cfg: Config, path: str, section: str) -> None:
+    """Refuse a section that nothing reads, because setting it would change nothing."""
+    known = {*inspect.signature(Runner.__init__).parameters, *_CONFIG_KEYS}
+    if section in known:
+        return
+    if section in cfg:
+        raise InputError(
+            f'--cfg-options: {section!r} is a variable that {path} used while it was read, so setting it now '
+            'would change nothing: set it in a config file, or name the place of its value, such as '
+            'train_dataloader.dataset.data_root'
+        )
+    near = difflib.get_close_matches(section, known, n=3)
+    raise InputError(
+        f'--cfg-options: the config has no {section!r}'
+        + (f'; did you mean {" or ".join(near)}?' if near else '')
+    )
+
+
 def _value_at(cfg: Config, name: str) -> object:
-    """The value of a dotted name, with numbers for places in lists; None where there is none."""
+    """The value at a dotted name, in which numbers are places in lists; None if it does not exist."""
     node = cfg._cfg_dict
     for part in name.split('.'):
         try:
@@ -110,7 +115,7 @@ def _value_at(cfg: Config, name: str) -> object:
 
 
 def _value(option: str, text: str, old: object) -> object:
-    """The value of an option, read as mmengine reads it, where it can take the place of the old one."""
+    """The value of an option, read as mmengine reads it and checked against the value that it replaces."""
     parser = argparse.ArgumentParser()
     parser.add_argument('--option', nargs=1, action=DictAction)
     try:
@@ -133,21 +138,19 @@ def _value(option: str, text: str, old: object) -> object:
 
 
 def _base_advice(error: Exception) -> str:
-    """How a config that lies elsewhere names one of this package, where an error is about ``_base_``."""
+    """How a config in another folder inherits from one of this package, if the error is about ``_base_``."""
     if not isinstance(error, FileNotFoundError) and 'a2mim_mm config' not in str(error):
         return ''
     example = (PACKAGE / '.mim' / 'configs' / 'selfsup' / 'a2mim_vit-s.py').resolve()
-    return (
-        f". In a config that lies elsewhere, _base_ takes the whole path of one of ours: _base_ = '{example}'"
-    )
+    return f". A config in another folder needs the whole path in _base_, such as _base_ = '{example}'"
 
 
 def require(cfg: Config, names: tuple[str, ...], task: str) -> None:
-    """Check that a config describes what a tool is to do, and that the library it is for is installed.
+    """Check that a config has the parts that a tool needs, and that its library is installed.
 
     Raises:
-        ValueError: If a part is missing; names all of them.
-        ModuleNotFoundError: If the config is for mmdet or mmseg, which is not there.
+        ValueError: If parts are missing. The message names them.
+        ModuleNotFoundError: If the config needs mmdet or mmseg, and it is not installed.
     """
     if cfg.get('default_scope') in ('mmdet', 'mmseg'):
         importlib.import_module(cfg.default_scope)
@@ -158,10 +161,10 @@ def require(cfg: Config, names: tuple[str, ...], task: str) -> None:
 
 
 def check_channels(cfg: Config) -> None:
-    """See that a backbone takes the three channels that the images of this package have, grey ones too.
+    """Check that a backbone takes three channels, because this package loads grey images in colour, too.
 
     Raises:
-        ValueError: If its config says another number.
+        ValueError: If its config has another number.
     """
     backbone = cfg.model.get('backbone')
     channels = backbone.get('in_channels', backbone.get('in_chans', 3)) if isinstance(backbone, dict) else 3
@@ -169,13 +172,13 @@ def check_channels(cfg: Config) -> None:
     steps = [step.get('type') for step in dataset.get('pipeline') or () if isinstance(step, dict)]
     if channels != 3 and 'a2mim_mm.LoadImage' in steps:
         raise InputError(
-            f'model.backbone.in_channels is {channels}, but a2mim_mm.LoadImage gives 3 channels, of grey '
-            'images too: leave in_channels out'
+            f'model.backbone.in_channels is {channels}, but a2mim_mm.LoadImage always gives 3 channels: '
+            'leave in_channels out'
         )
 
 
 def model_config(cfg: Config) -> dict:
-    """The model of a config as a Runner would build it on this machine; its scope becomes the default one."""
+    """The config of a model as a Runner would build it on this machine. Its scope becomes the default."""
     fit_to_cpu(cfg)
     scope = cfg.get('default_scope', 'mmpretrain')
     init_default_scope(scope)

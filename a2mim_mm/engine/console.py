@@ -1,4 +1,4 @@
-"""A Runner whose console is quiet until the header is printed. The log file has everything."""
+"""A Runner whose console is quiet until the header is printed. Its log file gets everything."""
 
 import logging
 
@@ -7,7 +7,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-# Of the libraries, about calls in the libraries: nobody who trains can mend them.
+# Warnings of libraries about their own calls. A user cannot mend them.
 _NOT_FOR_USERS = (
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
@@ -16,10 +16,10 @@ _NOT_FOR_USERS = (
 
 
 class ConsoleRunner(Runner):
-    """mmengine's Runner, but the dump of config, environment and hooks goes to the log file only."""
+    """mmengine's Runner. It writes the dump of config, environment and hooks to the log file only."""
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
-        """The logger; its console waits for :class:`HeaderHook`, but for warnings."""
+        """The logger. Its console shows only warnings until :class:`HeaderHook` prints the header."""
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             handler.addFilter(lambda record: not str(record.msg).startswith(_NOT_FOR_USERS))
@@ -30,10 +30,10 @@ class ConsoleRunner(Runner):
 
 
 def build_runner(cfg: Config) -> Runner:
-    """The Runner of a config: a :class:`ConsoleRunner`, unless ``runner_type`` names another."""
+    """The Runner of a config: a :class:`ConsoleRunner`, or what ``runner_type`` names."""
     return RUNNERS.build(cfg) if cfg.get('runner_type') else ConsoleRunner.from_cfg(cfg)
 
 
 def consoles(logger: logging.Logger) -> list[logging.Handler]:
-    """What writes the lines of a logger to the console."""
+    """The handlers of a logger that write to the console."""
     return [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]

@@ -1,4 +1,4 @@
-"""Joins the ranks that a launcher started, and parts from them in good order."""
+"""Joins the ranks that a launcher started, and leaves them at the end."""
 
 import gc
 import os
@@ -18,17 +18,17 @@ LAUNCHERS = ('none', 'pytorch', 'slurm')
 def init_distributed(cfg: Config) -> str:
     """Join the ranks that ``cfg.launcher`` started: NCCL with GPUs, gloo without.
 
-    Without GPUs the group is made here because mmengine's launchers select a
-    CUDA device first, and the model is wrapped without device ids.
+    mmengine's launchers select a CUDA device first. Without GPUs this function makes the group itself and has
+    the model wrapped without device ids.
 
     Args:
-        cfg: Config with ``launcher``; ``env_cfg`` and ``model_wrapper_cfg`` are used where given.
+        cfg: Config with ``launcher``, and maybe ``env_cfg`` and ``model_wrapper_cfg``.
 
     Returns:
-        How many ranks there are, and how they talk.
+        A note: how many ranks there are, and how they talk.
 
     Raises:
-        ValueError: If the launcher is unknown, its environment is missing, or a rank has no GPU of its own.
+        ValueError: If the launcher is unknown, its environment is incomplete, or a rank has no GPU.
     """
     if cfg.launcher not in LAUNCHERS:
         raise InputError(f'launcher must be one of {LAUNCHERS}, got {cfg.launcher!r}')
@@ -56,10 +56,10 @@ def init_distributed(cfg: Config) -> str:
 
 
 def leave_distributed() -> None:
-    """Part from the other ranks in good order; call it when the Runner is out of scope on all of them.
+    """Leave the other ranks. Call it after all ranks have let go of their Runner.
 
-    A model wrapper that is still there holds the group, whose threads then meet
-    Python's shutdown: now and then a rank would abort at its very end.
+    A model wrapper keeps the process group alive. Its threads would then run into Python's shutdown, and a
+    rank would sometimes abort at the very end.
     """
     if torch.distributed.is_initialized():
         gc.collect()
@@ -71,16 +71,16 @@ def _init_nccl(cfg: Config) -> None:
     local_rank, gpus = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
     if local_rank >= gpus:
         raise InputError(
-            f'rank {local_rank} of this machine has no GPU of its own: it has {gpus}, start as many ranks'
+            f'rank {local_rank} has no GPU: this machine has {gpus}, so start at most {gpus} ranks on it'
         )
     env_cfg = cfg.get('env_cfg') or {}
-    # First, as in Runner.setup_env: init_dist would fix the start method to 'spawn'.
+    # Before init_dist, as in Runner.setup_env: init_dist would fix the start method to 'spawn'.
     set_multi_processing(**env_cfg.get('mp_cfg', {}), distributed=True)
     init_dist(cfg.launcher, **env_cfg.get('dist_cfg', dict(backend='nccl')))
 
 
 def _export_slurm_env() -> None:
-    """Translate Slurm's variables to torch's, on machines without GPUs as well."""
+    """Set torch's variables from Slurm's, with and without GPUs."""
     absent = [name for name in ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST') if name not in os.environ]
     if absent:
         raise InputError(f"launcher 'slurm' needs {', '.join(absent)} in the environment: start with srun")

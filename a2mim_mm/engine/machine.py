@@ -1,8 +1,8 @@
 """Fits a config to the machine that runs it.
 
-Each function changes the config in place and returns a note for the log: what it did, in numbers. The notes
-are collected before the Runner, and so the log, exists. A config that says nothing special runs as it would
-in its own library.
+Each function changes the config in place and returns a note for the log that says in numbers what it did. The
+notes are collected first, because the log exists only once the Runner does. A config without special settings
+runs as it would in its own library.
 """
 
 from contextlib import contextmanager
@@ -17,8 +17,8 @@ from mmengine.runner.amp import autocast
 from a2mim_mm.errors import InputError
 from a2mim_mm.registry import OPTIM_WRAPPERS
 
-LR_BATCH = 256  # base learning rates are quoted per so many images (paper, Table A1)
-_ABSOLUTE_LRS = ('eta_min', 'eta_max', 'min_value')  # of a scheduler; what else it takes are ratios
+LR_BATCH = 256  # the paper quotes base learning rates for this many images (Table A1)
+_ABSOLUTE_LRS = ('eta_min', 'eta_max', 'min_value')  # of a scheduler; its other arguments are ratios
 _AMP_KEYS = ('dtype', 'loss_scale', 'use_fsdp')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _SYNC_BN = ('SyncBN', 'MMSyncBN')
@@ -26,9 +26,9 @@ _SYNC_BN = ('SyncBN', 'MMSyncBN')
 
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):
-    """Mixed precision in bfloat16, which has float32's range and needs no loss scaling.
+    """Mixed precision in bfloat16, which has the range of float32 and needs no loss scaling.
 
-    Works on the CPU too, where mmengine's ``AmpOptimWrapper`` refuses to.
+    It works on the CPU too. mmengine's ``AmpOptimWrapper`` does not.
 
     Args:
         **kwargs: As :class:`mmengine.optim.OptimWrapper`.
@@ -36,7 +36,7 @@ class AutocastOptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: torch.nn.Module):
-        """Autocast around the forward pass, with gradient accumulation as usual."""
+        """Run the forward pass under autocast, with gradient accumulation as usual."""
         with super().optim_context(model), autocast(dtype=torch.bfloat16):
             yield
 
@@ -44,19 +44,19 @@ class AutocastOptimWrapper(OptimWrapper):
 def scale_lr(cfg: Config) -> str:
     """Apply the linear rule to the learning rate and every absolute rate of its schedule.
 
-    mmengine's own scaling forgets gradient accumulation and ``eta_min``, so it
-    is switched off afterwards; ``base_batch_size`` becomes the batch that the
-    new rate is for. Call it after :func:`init_distributed`.
+    mmengine's own scaling ignores gradient accumulation and ``eta_min``, so this function switches it off.
+    ``base_batch_size`` becomes the batch size that the new rate is for. Call it after
+    :func:`init_distributed`.
 
     Args:
-        cfg: Config whose rates are for batches of ``auto_scale_lr.base_batch_size`` images. It is left as it
-            is unless ``auto_scale_lr.enable`` is true.
+        cfg: Config whose rates are for batches of ``auto_scale_lr.base_batch_size`` images. It changes only
+            if ``auto_scale_lr.enable`` is true.
 
     Returns:
         The rule with its numbers filled in.
 
     Raises:
-        ValueError: If the learning rate is no number, or the rule lacks it or the base batch size.
+        ValueError: If the learning rate is not a number, or if it or the base batch size is missing.
     """
     ranks, images = get_world_size(), cfg.train_dataloader.get('batch_size', 1)
     accumulation = cfg.optim_wrapper.get('accumulative_counts', 1)
@@ -86,18 +86,18 @@ def scale_lr(cfg: Config) -> str:
 def set_precision(cfg: Config, amp: bool | None = None) -> str:
     """Choose the precision of the forward pass.
 
-    Without being told: ``cfg.amp_dtype`` on a GPU, float32 on the CPU, and a
-    config without ``amp_dtype`` keeps its optimiser wrapper.
+    The default is ``cfg.amp_dtype`` on a GPU and float32 on the CPU. A config without ``amp_dtype`` keeps its
+    optimiser wrapper.
 
     Args:
         cfg: Config with ``optim_wrapper`` and maybe ``amp_dtype``, 'bfloat16' or 'float16'.
-        amp: True and False force mixed precision on and off.
+        amp: True switches mixed precision on, False switches it off.
 
     Returns:
-        The precision and the reason for it.
+        A note: the precision and the reason for it.
 
     Raises:
-        ValueError: If ``amp_dtype`` or the optimiser wrapper is of another kind.
+        ValueError: If ``amp_dtype`` or the optimiser wrapper is of a kind that this function does not know.
     """
     wrapper = cfg.optim_wrapper
     kind = wrapper.get('type', 'OptimWrapper')
@@ -132,7 +132,7 @@ def set_precision(cfg: Config, amp: bool | None = None) -> str:
 
 
 def fit_workers(cfg: Config) -> None:
-    """Drop what only loaders with worker processes take, where ``num_workers`` is 0."""
+    """Drop settings of worker processes from loaders whose ``num_workers`` is 0, which refuse them."""
     for name in _LOADERS:
         loader = cfg.get(name)
         if loader and not loader.get('num_workers', 0):
@@ -141,13 +141,10 @@ def fit_workers(cfg: Config) -> None:
 
 
 def fit_to_cpu(cfg: Config) -> str | None:
-    """Replace what only works with a GPU: SyncBN becomes BN, memory is not pinned.
-
-    Args:
-        cfg: Any config; left as it is where there is a GPU.
+    """Replace what needs a GPU, if there is none: SyncBN becomes BN, and memory is not pinned.
 
     Returns:
-        What was replaced, None if nothing.
+        A note of what was replaced; None if nothing was.
     """
     if torch.cuda.is_available():
         return None

@@ -1,4 +1,4 @@
-"""The pre-training losses as a metric, for ``tools/test.py``."""
+"""The losses of pre-training as a metric, for ``tools/test.py``."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ PREFIX = 'loss_'
 
 @METRICS.register_module()
 class ReconstructionLoss(BaseMetric):
-    """Mean over the images of each ``loss_*`` that :meth:`A2MIM.predict` writes into the samples."""
+    """The mean over images of each ``loss_*`` that :meth:`A2MIM.predict` writes into the samples."""
 
     def process(self, _data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keep the losses of a batch."""

@@ -1,4 +1,4 @@
-"""Runs a command-line tool, and says in one line what the user can mend."""
+"""Runs a command-line tool, and reports what the user can mend in one line."""
 
 import os
 import re
@@ -11,21 +11,21 @@ from a2mim_mm.errors import UserError
 from .config import NOT_INSTALLED
 from .distributed import leave_distributed
 
-_FILE_ERRORS = (
-    *(FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError),
-)
-# How Python says that a class has no such argument, and mmengine's registries that they have no such class.
+_FILE_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
+# How Python reports an unknown argument, and how mmengine reports an unknown class.
 _MISSPELT = re.compile(r'unexpected keyword argument|registry|must contain the key "type"|type must be a str')
 
 
 def run_tool(
     main: Callable[[], None], after_interrupt: str = 'training goes on from the last checkpoint with --resume'
 ) -> None:
-    """Run a tool. What the user can mend ends in one message and exit status 1, the rest in a traceback.
+    """Run a tool. It ends with one message and exit status 1 if the user can mend an error.
+
+    Other errors keep their traceback. Ctrl-C ends with status 130.
 
     Args:
         main: The tool.
-        after_interrupt: What to do after Ctrl-C.
+        after_interrupt: What the user can do after Ctrl-C.
     """
     try:
         main()
@@ -43,20 +43,20 @@ def run_tool(
 def user_message(error: Exception) -> str | None:
     """The message of an error that the user can mend; None if the error may be a bug.
 
-    The user can mend a :class:`UserError`, a file that cannot be opened, a misspelt class or argument in a
-    config, and detection or segmentation where they are not installed.
+    The user can mend a :class:`UserError`, a file that does not open, a misspelt class or argument in a
+    config, and a missing library for detection or segmentation.
     """
     if isinstance(error, ModuleNotFoundError) and NOT_INSTALLED.search(str(error)):
         return (
             f'{error}. Detection and segmentation need the whole stack: make install-test, or the lines of '
-            'requirements/tests.txt (never beside the packages called mmdet and mmsegmentation)'
+            'requirements/tests.txt (never together with the packages called mmdet and mmsegmentation)'
         )
     misspelt = isinstance(error, (KeyError, TypeError)) and _MISSPELT.search(str(error))
     return _text(error) if misspelt or isinstance(error, (UserError, *_FILE_ERRORS)) else None
 
 
 def _text(error: Exception) -> str:
-    """The message, also of an error in a worker, which PyTorch raises again with the traceback as message."""
+    """The message. PyTorch raises errors of workers with their traceback as message, which is cut off."""
     text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
     if not text.startswith('Caught '):
         return text
@@ -64,7 +64,7 @@ def _text(error: Exception) -> str:
 
 
 def _interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: torch.save, cut short, raises one of its own."""
+    """Whether Ctrl-C caused an error. For example, torch.save raises another error when it is cut short."""
     return error is not None and (isinstance(error, KeyboardInterrupt) or _interrupted(error.__context__))
 
 

@@ -1,4 +1,4 @@
-"""The schedule of the learning rate, and the length of a training, in numbers and words."""
+"""The schedule of the learning rate and the length of a training, as numbers and as text."""
 
 import copy
 import math
@@ -11,13 +11,13 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 
 def allow_short_training(runner: Runner) -> None:
-    """Let a training end before one of its schedulers begins, as a first try of two epochs does.
+    """Let a training end before one of its schedulers begins, as a first try of two epochs may.
 
-    mmengine ends a scheduler with the training, and refuses one that would end before it begins. Such a one
-    gets an end of its own here, which training never reaches; :class:`ScheduleHook` warns of it.
+    mmengine ends a scheduler with the training, and refuses a scheduler that would end before it begins. This
+    function gives such a scheduler an end that training never reaches. :class:`ScheduleHook` warns of it.
 
     Args:
-        runner: A Runner whose schedulers are not built yet.
+        runner: A Runner that has not built its schedulers yet.
     """
     for cfg in _scheduler_cfgs(runner.param_schedulers):
         begin = cfg.get('begin', 0)
@@ -26,7 +26,7 @@ def allow_short_training(runner: Runner) -> None:
 
 
 def _scheduler_cfgs(node: object) -> list[dict]:
-    """The configs of all schedulers: one, a list, or by optimiser."""
+    """The configs of all schedulers. They may be one, a list, or a dict with a list for each optimiser."""
     if isinstance(node, dict) and 'type' in node:
         return [node]
     children = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
@@ -34,14 +34,14 @@ def _scheduler_cfgs(node: object) -> list[dict]:
 
 
 def batch_text(runner: Runner) -> str:
-    """How a batch is put together, such as ``8 ranks x 256 images x 1 accumulation``."""
+    """How a batch is made up, such as ``8 ranks x 256 images x 1 accumulation``."""
     images = runner.train_dataloader.batch_size
     accumulation = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
     return f'{get_world_size()} ranks x {images} images x {accumulation} accumulation'
 
 
 def counts_epochs(runner: Runner) -> bool:
-    """Whether the training is so many epochs long, and not so many iterations."""
+    """Whether the length of the training is a number of epochs rather than of iterations."""
     return isinstance(runner.train_loop, EpochBasedTrainLoop)
 
 
@@ -53,21 +53,21 @@ def length_text(runner: Runner) -> str:
 
 
 def base_group(wrapper: OptimWrapper) -> dict:
-    """The settings of a parameter that no multiplier acts on; mmengine keeps them as the last group."""
+    """The settings of a parameter without multipliers. mmengine keeps them as the last group."""
     return wrapper.param_groups[-1]
 
 
 def last_lr(runner: Runner, wrapper: OptimWrapper, schedulers: list[_ParamScheduler]) -> float:
-    """The learning rate of the last step, found by stepping twins of the schedulers to it.
+    """The learning rate of the last step. Copies of the schedulers are stepped to the end to find it.
 
     Args:
-        runner: A Runner about to train, from scratch or resumed.
-        wrapper: The optimiser's wrapper; of its groups, the one without multipliers is followed.
+        runner: A Runner that is about to train, from scratch or resumed.
+        wrapper: The wrapper of an optimiser. The result is the rate of its group without multipliers.
         schedulers: The schedulers that act on it.
     """
     group = dict(base_group(wrapper))
     stub = SimpleNamespace(param_groups=[group], step=SimpleNamespace(_with_counter=True), _global_step=0)
-    # What a metric decides, as ReduceOnPlateau, cannot be foreseen.
+    # Schedulers that follow a metric, such as ReduceOnPlateau, cannot be foreseen.
     foreseen = [one for one in schedulers if one.param_name == 'lr' and not hasattr(one, 'monitor')]
     twins = [copy.copy(one) for one in foreseen]
     for twin in twins:
@@ -81,7 +81,7 @@ def last_lr(runner: Runner, wrapper: OptimWrapper, schedulers: list[_ParamSchedu
 
 
 def by_optimizer(runner: Runner) -> list[tuple[OptimWrapper, list[_ParamScheduler]]]:
-    """The wrapper of each optimiser with its schedulers; most configs have one."""
+    """The wrapper of each optimiser with its schedulers. Most configs have one optimiser."""
     wrapper, schedulers = runner.optim_wrapper, runner.param_schedulers or []
     if isinstance(wrapper, OptimWrapperDict):
         return [(one, schedulers[name] if schedulers else []) for name, one in wrapper.items()]

@@ -1,4 +1,4 @@
-"""Where a training starts and writes: work directory, checkpoint, first epoch."""
+"""Where a training writes and where it starts: work directory, checkpoint and first epoch."""
 
 from pathlib import Path
 
@@ -8,25 +8,25 @@ from mmengine.runner import Runner
 
 from a2mim_mm.errors import InputError
 
-_POINTER = 'last_checkpoint'  # mmengine's note of what training saved last
+_POINTER = 'last_checkpoint'  # mmengine's file with the path of the last checkpoint
 _LEFT_BY_TRAINING = (_POINTER, 'epoch_*.pth', 'iter_*.pth', 'best_*.pth', '*/vis_data/scalars.json')
 
 
 def set_work_dir(cfg: Config, work_dir: str | None) -> None:
-    """Where logs and checkpoints go: the option, else the config's, else ``work_dirs/CONFIG_NAME`` here."""
+    """Set where logs and checkpoints go: the option, the config's value, or ``work_dirs/CONFIG_NAME``."""
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(cfg.filename).stem)
 
 
 def check_work_dir(cfg: Config, resume: str | None, overwrite: bool) -> None:
-    """See that no other training is overwritten.
+    """Check that the work directory does not hold another training.
 
     Args:
         cfg: Config with ``work_dir``.
-        resume: As for :func:`set_start`: a training that goes on may write where it wrote before.
-        overwrite: Start anew all the same; what the earlier training wrote goes as the new one writes.
+        resume: As for :func:`set_start`. A resumed training writes where it wrote before.
+        overwrite: Start again even if there is a training. The new training replaces its files one by one.
 
     Raises:
-        ValueError: If there is a training in the folder; names what it left.
+        ValueError: If there is a training in the folder. The message names a file that it left.
     """
     folder = Path(cfg.work_dir)
     found = [path for pattern in _LEFT_BY_TRAINING for path in folder.glob(pattern) if path.stat().st_size]
@@ -34,28 +34,28 @@ def check_work_dir(cfg: Config, resume: str | None, overwrite: bool) -> None:
         return
     if not overwrite:
         raise InputError(
-            f'there is a training in {folder} already ({found[0].relative_to(folder)}): give --resume to go '
-            'on with it, --overwrite to start anew in its place, or another --work-dir'
+            f'there is a training in {folder} already ({found[0].relative_to(folder)}): give --resume to '
+            'continue it, --overwrite to replace it, or another --work-dir'
         )
     if get_rank() == 0:
-        (folder / _POINTER).unlink(missing_ok=True)  # else --resume would go on with the old training
+        (folder / _POINTER).unlink(missing_ok=True)  # otherwise --resume would continue the old training
 
 
 def set_start(cfg: Config, resume: str | None, pretrained: str | None = None) -> str:
     """Decide where training starts.
 
     Args:
-        cfg: Config with ``work_dir``; ``resume`` and ``load_from`` are set.
-        resume: Path of a checkpoint; 'auto' for the last one in ``work_dir``, if any; None for what the
-            config says.
-        pretrained: Path of a pre-trained backbone, for a training that resumes from nothing.
+        cfg: Config with ``work_dir``. This function sets its ``resume`` and ``load_from``.
+        resume: Path of a checkpoint; 'auto' for the last one in ``work_dir``, if there is one; None for what
+            the config says.
+        pretrained: Path of a pre-trained backbone. It is ignored if the training resumes.
 
     Returns:
-        Where it starts.
+        A note: where the training starts.
 
     Raises:
-        ValueError: If there is no checkpoint at the path, or the last one is gone; if ``pretrained`` and the
-            config's ``load_from`` would both fill the model; if ``start`` in the config asks for another.
+        ValueError: If the checkpoint does not exist, if both ``pretrained`` and ``load_from`` of the config
+            would fill the model, or if ``start`` of the config requires something else.
     """
     if resume is None and cfg.get('resume', False):
         resume = cfg.get('load_from') or 'auto'
@@ -77,14 +77,14 @@ def set_start(cfg: Config, resume: str | None, pretrained: str | None = None) ->
 
 
 def _check_start(cfg: Config, source: str | None, note: str) -> None:
-    """Hold a training to its config's ``start``: from a pre-trained backbone, or from scratch."""
+    """Check that a training starts as ``start`` in its config says: pre-trained or from scratch."""
     start = cfg.get('start')
     if start not in (None, 'pretrained', 'scratch'):
         raise InputError(f"start must be 'pretrained' or 'scratch', got {start!r}")
     if start == 'pretrained' and not source:
         raise InputError(
             f'{note}config {cfg.filename} starts from a pre-trained backbone: give --pretrained CHECKPOINT. '
-            '--cfg-options start=scratch trains by the same recipe from a random start'
+            '--cfg-options start=scratch trains with the same recipe from random weights'
         )
     if start == 'scratch' and source:
         raise InputError(
@@ -93,12 +93,12 @@ def _check_start(cfg: Config, source: str | None, note: str) -> None:
 
 
 def _last_checkpoint(work_dir: Path) -> Path | None:
-    """The checkpoint that training in ``work_dir`` wrote last; None if there is none."""
+    """The last checkpoint that a training wrote into ``work_dir``; None if there is none."""
     note = work_dir / _POINTER
     if not note.is_file():
         return None
     noted = Path(note.read_text().strip())
-    # Noted as training saw it: the folder may be a copy, have moved, or the path be relative to another one.
+    # The note has the path at the time of the training. The folder may have moved since, or be a copy.
     path = work_dir / noted.name if (work_dir / noted.name).is_file() else noted
     if not noted.name or not path.is_file():
         raise InputError(
@@ -109,19 +109,19 @@ def _last_checkpoint(work_dir: Path) -> Path | None:
 
 
 def check_epoch(runner: Runner) -> None:
-    """Build the data set and see that an epoch has a batch, and other crops than the one before.
+    """Build the data set and check that an epoch has a batch, and that its crops differ between epochs.
 
     Raises:
-        ValueError: If ``drop_last`` drops the only batch there is, or the sampler suits no training.
+        ValueError: If ``drop_last`` leaves no batch, or if the sampler does not suit training.
     """
     loader = runner.train_loop.dataloader
     if not len(loader):
         raise InputError(
-            f'the {len(loader.sampler)} images of a rank do not fill one batch of {loader.batch_size}, and '
-            'train_dataloader.drop_last drops what is left over: set a smaller train_dataloader.batch_size '
+            f'the {len(loader.sampler)} images of a rank do not fill a batch of {loader.batch_size}, and '
+            'train_dataloader.drop_last drops incomplete batches: set a smaller train_dataloader.batch_size '
             'or more train_dataloader.dataset.repeats'
         )
-    # Imports mmpretrain, which not every training of every library needs.
+    # Imported here because it imports mmpretrain, which trainings of other libraries do not need.
     from a2mim_mm.data.dataset import check_keys, files_of
     from a2mim_mm.data.depth import warn_of_unused_bits
     from a2mim_mm.data.reading import spread

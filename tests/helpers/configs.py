@@ -12,9 +12,9 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from a2mim_mm.engine.cli import load_config as load_config
-from a2mim_mm.engine.launch import fit_to_cpu
-from a2mim_mm.engine.pretrained import PretrainedWeights as PretrainedWeights
+from a2mim_mm.checkpoints.backbone import PretrainedWeights as PretrainedWeights
+from a2mim_mm.engine.config import load_config as load_config
+from a2mim_mm.engine.machine import fit_to_cpu
 from a2mim_mm.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,17 +9,13 @@ from rich.console import Console
 demo = tool('demo')
 
 
-def test_losses_are_the_first_and_the_last_of_all_runs(tmp_path):
+def test_losses_and_files_are_the_first_and_the_last_of_all_runs(tmp_path):
     for run, values in (('20260102_000000', [3.0, 2.0]), ('20260103_000000', [1.5, 1.0])):
         folder = tmp_path / run / 'vis_data'
         folder.mkdir(parents=True)
-        rows = [dict(loss=value, step=step) for step, value in enumerate(values)]
-        lines = [*map(json.dumps, rows), json.dumps(dict(step=9))]
-        (folder / 'scalars.json').write_text('\n'.join(lines) + '\n')
+        rows = [*(dict(loss=value, step=step) for step, value in enumerate(values)), dict(step=9)]
+        (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, rows)) + '\n')
     assert demo.losses(tmp_path) == (3.0, 1.0)
-
-
-def test_last_checkpoint_and_picture_count_epochs_as_numbers(tmp_path):
     (tmp_path / 'reconstructions').mkdir()
     for epoch in (9, 10):
         (tmp_path / f'epoch_{epoch}.pth').touch()

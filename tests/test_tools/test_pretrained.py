@@ -1,29 +1,21 @@
 """tools/train.py --pretrained: from a pre-training to a training on its backbone, or to a refusal."""
 
 import os
-import pickle
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
-from helpers.toy_training import ROOT, read_log, tool
+from helpers.toy_training import read_log, tool
 from helpers.toy_transfer import (
     BACKBONES,
     RESNET,
     VIT,
     classification,
-    draw_photos,
-    pretraining,
     write_settings,
 )
-from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from a2mim_mm.checkpoints import load_checkpoint_file
-from a2mim_mm.engine.run_tool import run_tool
-from a2mim_mm.engine.start import set_start
 
 train_tool = tool('train')
 POOLED_VIT = {**VIT, 'img_size': 96, 'out_type': 'avg_featmap'}
@@ -34,33 +26,14 @@ NEW = dict(resnet=set(), vit={'ln2.weight', 'ln2.bias'})
 INTERRUPTED = dict(custom_hooks=[dict(type='KeepStart'), dict(type='InterruptAt', epoch=1)])
 
 
-@pytest.fixture(scope='module')
-def pretrained(tmp_path_factory):
-    """The checkpoints of real pre-trainings, by the kind of their backbone."""
-    folder = tmp_path_factory.mktemp('pretraining')
-    photos = tmp_path_factory.mktemp('photos')
-    draw_photos(photos)
-    for kind in BACKBONES:
-        config = write_settings(folder, f'pretraining_{kind}', pretraining(kind, photos))
-        train_tool.main([str(config), '--work-dir', str(folder / kind)])
-    return {kind: folder / kind / 'epoch_1.pth' for kind in BACKBONES}
-
-
 @pytest.fixture
-def train(tmp_path, monkeypatch, capsys):
-    """Writes a config and runs the tool as its __main__ does; returns exit status and what stderr got."""
-    monkeypatch.chdir(tmp_path)
+def train(run, tmp_path):
+    """Writes a config and trains in w; returns exit status and stderr."""
     names = (f'{tmp_path.name}_{number}' for number in range(99))
 
     def run_main(settings, *args):
         config = write_settings(tmp_path, next(names), settings)
-        capsys.readouterr()
-        try:
-            run_tool(lambda: train_tool.main([str(config), '--work-dir', 'w', *map(str, args)]))
-            status = 0
-        except SystemExit as end:
-            status = end.code
-        return status, capsys.readouterr().err
+        return run(train_tool, config, '--work-dir', 'w', *args)
 
     return run_main
 
@@ -162,16 +135,6 @@ def test_resumed_weights_win(train, pretrained, tmp_path):
     assert (tmp_path / 'w' / 'epoch_2.pth').exists()
 
 
-def test_two_sources_of_weights_exclude_each_other(refuse, pretrained):
-    path = pretrained['resnet']
-    both = {**SETTINGS['resnet'], 'load_from': str(path)}
-    message = f'--pretrained and load_from={path} exclude each other\n'
-    assert refuse(both, '--pretrained', path) == message
-    assert refuse(both, '--pretrained', path, '--resume') == f'nothing to resume from in w, {message}'
-    options = ['--pretrained', path, '--cfg-options', 'load_from=other.pth']
-    assert '--pretrained and load_from=other.pth exclude' in refuse(SETTINGS['resnet'], *options)
-
-
 def test_settings_of_the_config_are_heard(train, refuse, pretrained):
     vit = SETTINGS['vit']
     path = ['--pretrained', pretrained['vit']]
@@ -187,17 +150,6 @@ def test_settings_of_the_config_are_heard(train, refuse, pretrained):
     assert train({**vit, 'fresh_params': ()}, *path, '--cfg-options', "fresh_params=['ln2.']")[0] == 0
 
 
-def encoder(**changes):
-    """The checkpoint of an encoder like VIT but for the changes."""
-    arch = {**VIT['arch'], **changes}
-    backbone = MODELS.build({**VIT, 'arch': arch})
-    return dict(state_dict={f'backbone.{key}': value for key, value in backbone.state_dict().items()})
-
-
-def decoder(path):
-    return {key: value for key, value in weights(path).items() if not key.startswith('backbone.')}
-
-
 class Payload:
     """Pickles as a command."""
 
@@ -205,62 +157,31 @@ class Payload:
         return os.system, ('touch payload',)
 
 
+def encoder(path, **changes):
+    """Write the checkpoint of an encoder like VIT but for the changes."""
+    backbone = MODELS.build({**VIT, 'arch': {**VIT['arch'], **changes}})
+    torch.save({f'backbone.{key}': value for key, value in backbone.state_dict().items()}, path)
+
+
 @pytest.mark.parametrize(
     ('write', 'words'),
     [
-        (
-            lambda path, source: torch.save(encoder(num_layers=5), path),
-            '(layers.3.ln1.weight, layers.3.ln1.bias',
-        ),
-        (lambda path, source: torch.save(encoder(num_layers=2), path), '(backbone.layers.2.ln1.weight, '),
-        (lambda path, source: torch.save(encoder(embed_dims=48), path), '(backbone.cls_token, '),
-        (lambda path, source: torch.save(encoder(embed_dims=12), path), '(backbone.cls_token, '),
-        (
-            lambda path, source: torch.save(decoder(source), path),
-            'not in the checkpoint (backbone.cls_token, ',
-        ),
-        (lambda path, source: torch.save(dict(state_dict={}), path), 'x.pth holds no weights'),
-        (lambda path, source: torch.save(dict(state_dict=3), path), 'no dict of weights'),
-        (lambda path, source: torch.save([3], path), 'x.pth holds a list, not a dict of weights'),
-        (lambda path, source: None, 'there is no checkpoint at x.pth'),
-        (lambda path, source: path.mkdir(), 'x.pth is a folder'),
-        (lambda path, source: path.touch(), 'x.pth is empty'),
-        (
-            lambda path, source: path.write_text('404: Not Found'),
-            "no checkpoint: it begins with b'404: Not Found'",
-        ),
-        (lambda path, source: path.write_bytes(source.read_bytes()[:-99]), 'x.pth is damaged or cut short'),
-        (lambda path, source: torch.save(dict(state_dict=Payload()), path), 'would call posix.system'),
-        (lambda path, source: path.write_bytes(pickle.dumps(Payload(), 2)), 'would call posix.system'),
-        (lambda path, source: path.write_bytes(pickle.dumps(dict(weight=[3.0]), 2)), 'x.pth is damaged'),
+        (lambda path: encoder(path, num_layers=5), '(layers.3.ln1.weight, layers.3.ln1.bias'),
+        (lambda path: encoder(path, embed_dims=48), '(backbone.cls_token, '),
+        (lambda path: torch.save(dict(state_dict={}), path), 'x.pth holds no weights'),
+        (lambda path: None, 'there is no checkpoint at x.pth'),
+        (lambda path: torch.save(dict(state_dict=Payload()), path), 'would call posix.system'),
     ],
-    ids=[
-        'deeper',
-        'shallower',
-        'wider',
-        'narrower',
-        'decoder only',
-        'empty state dict',
-        'number',
-        'list',
-        'missing',
-        'folder',
-        'empty file',
-        'text',
-        'cut short',
-        'command',
-        'pickled command',
-        'pickle',
-    ],
+    ids=['deeper', 'wider', 'empty', 'missing', 'command'],
 )
-def test_what_does_not_fill_the_backbone_is_refused(refuse, pretrained, tmp_path, write, words):
-    write(tmp_path / 'x.pth', pretrained['vit'])
+def test_what_does_not_fill_the_backbone_is_refused(refuse, tmp_path, write, words):
+    write(tmp_path / 'x.pth')
     assert words in refuse(SETTINGS['vit'], '--pretrained', 'x.pth')
     assert not (tmp_path / 'payload').exists()
 
 
 def test_message_names_what_is_wrong_and_shows_the_table(refuse, tmp_path):
-    torch.save(encoder(num_layers=2), tmp_path / 'x.pth')
+    encoder(tmp_path / 'x.pth', num_layers=2)
     first, *table, hint = refuse(SETTINGS['vit'], '--pretrained', 'x.pth').splitlines()
     assert first.startswith(
         'x.pth does not fill this ImageClassifier: 13 not in the checkpoint (backbone.layers.2.'
@@ -276,148 +197,21 @@ def test_resnet_without_its_last_stage_takes_no_whole_one(refuse, pretrained):
     assert '5 left over of a deeper or other encoder (layer4.0.conv1.weight, ' in message
 
 
-def test_all_ranks_start_from_it(pretrained, tmp_path):
-    config = write_settings(tmp_path, 'ranks', SETTINGS['vit'])
-    env = dict(
-        PYTHON=sys.executable,
-        PYTHONPATH=str(ROOT / 'tests'),
-        CUDA_VISIBLE_DEVICES='',
-        OMP_NUM_THREADS='1',
-    )
-    command = [
-        ROOT / 'tools' / 'dist_train.sh',
-        config,
-        '2',
-        '--work-dir',
-        'w',
-        '--pretrained',
-        pretrained['vit'],
-    ]
-    done = subprocess.run(
-        list(map(str, command)),
-        cwd=tmp_path,
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    ranks = [weights(tmp_path / 'w' / f'start_0_{rank}.pth') for rank in range(2)]
-    assert same(*ranks)
-    expected = backbone_of(SETTINGS['vit'], weights(pretrained['vit'], 'backbone.'))
-    for name in expected.keys() - NEW['vit']:
-        assert torch.equal(ranks[1][f'backbone.{name}'], expected[name])
-
-
 def test_empty_path(train, tmp_path):
     status, message = train(SETTINGS['resnet'], '--pretrained', '')
     assert status == 2 and '--pretrained: the path is empty' in message
     assert not (tmp_path / 'w').exists()
 
 
-# The start that a config asks for.
-
-PATH, OTHER = 'pretrained.pth', 'resumed.pth'
-
-
-@pytest.fixture
-def start(tmp_path, monkeypatch):
-    """What set_start says of a config in a work directory without a checkpoint, or with one."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / OTHER).touch()
-
-    def told(settings, resume=None, pretrained=None, done=False):
-        (tmp_path / 'w').mkdir(exist_ok=True)
-        note = tmp_path / 'w' / 'last_checkpoint'
-        note.write_text(OTHER) if done else note.unlink(missing_ok=True)
-        cfg = Config(dict(settings, work_dir='w'), cfg_text='text', filename='recipe.py')
-        text = set_start(cfg, resume, pretrained)
-        assert cfg.resume == text.startswith('resuming from')
-        return text
-
-    return told
-
-
-@pytest.mark.parametrize('resume', [None, 'auto'])
-def test_config_without_a_start_takes_any(start, resume):
-    prefix = 'nothing to resume from in w, ' if resume else ''
-    for settings in (dict(), dict(start=None)):
-        assert start(settings, resume) == f'{prefix}starting from scratch'
-        assert start(settings, resume, PATH) == f'{prefix}starting from the weights in {PATH}'
-        loaded = dict(settings, load_from=PATH)
-        assert start(loaded, resume) == f'{prefix}starting from the weights in {PATH}'
-
-
-@pytest.mark.parametrize('resume', [None, 'auto'])
-def test_config_that_asks_for_a_start_gets_it(start, resume):
-    prefix = 'nothing to resume from in w, ' if resume else ''
-    settings = dict(start='pretrained')
-    assert start(settings, resume, PATH) == f'{prefix}starting from the weights in {PATH}'
-    loaded = dict(settings, load_from=PATH)
-    assert start(loaded, resume) == f'{prefix}starting from the weights in {PATH}'
-    for settings in (dict(start='scratch'), dict(start='scratch', load_from=None)):
-        assert start(settings, resume) == f'{prefix}starting from scratch'
-
-
-@pytest.mark.parametrize('resume', [None, 'auto'])
-def test_config_that_asks_for_another_start_is_refused(start, resume):
-    prefix = 'nothing to resume from in w, ' if resume else ''
-    for settings in (dict(start='pretrained'), dict(start='pretrained', load_from=None)):
-        with pytest.raises(ValueError) as error:
-            start(settings, resume)
-        assert str(error.value) == prefix + (
-            'config recipe.py starts from a pre-trained backbone: give --pretrained CHECKPOINT. '
-            '--cfg-options start=scratch trains by the same recipe from a random start'
-        )
-    for settings, pretrained in (
-        (dict(start='scratch'), PATH),
-        (dict(start='scratch', load_from=PATH), None),
-    ):
-        with pytest.raises(ValueError) as error:
-            start(settings, resume, pretrained)
-        message = f"config recipe.py has start='scratch': leave out {PATH}, or set start=pretrained"
-        assert str(error.value) == prefix + message
-
-
-@pytest.mark.parametrize('value', ['pretrian', 'Scratch', '', True, ['scratch']])
-def test_start_is_one_of_two(start, value):
-    for pretrained in (None, PATH):
-        with pytest.raises(ValueError, match="start must be 'pretrained' or 'scratch', got ") as error:
-            start(dict(start=value), None, pretrained)
-        assert str(error.value).endswith(f'got {value!r}')
-
-
-@pytest.mark.parametrize('kind', ['pretrained', 'scratch'])
-def test_resuming_wins_over_the_start(start, kind):
-    settings = dict(start=kind)
-    assert start(settings, 'auto', done=True) == f'resuming from {OTHER}'
-    assert start(settings, OTHER) == f'resuming from {OTHER}'
-    assert start(dict(settings, resume=True), done=True) == f'resuming from {OTHER}'
-    assert start(dict(settings, resume=True, load_from=OTHER)) == f'resuming from {OTHER}'
-    # A script may give both, every time.
-    assert start(settings, 'auto', PATH, done=True) == f'resuming from {OTHER}, not starting from {PATH}'
-
-
-def test_recipe_from_a_pretraining_and_its_twin(train, refuse, pretrained, tmp_path):
+def test_a_recipe_that_asks_for_a_pretraining(train, refuse, pretrained, tmp_path):
     path, recipe = pretrained['resnet'], {**SETTINGS['resnet'], 'start': 'pretrained'}
-    for args in ((), ('--resume',)):
-        message = refuse(recipe, *args)
-        assert '.py starts from a pre-trained backbone: give --pretrained CHECKPOINT. ' in message
-    twin = {**recipe, 'start': 'scratch'}
+    scratch = ('--cfg-options', 'start=scratch')
+    assert '.py starts from a pre-trained backbone: give --pretrained CHECKPOINT. ' in refuse(recipe)
     message = f"has start='scratch': leave out {path}, or set start=pretrained\n"
-    assert message in refuse(twin, '--pretrained', path, '--resume')
-    assert message in refuse(recipe, '--pretrained', path, '--cfg-options', 'start=scratch')
-    assert "or 'scratch', got 'pretrain'" in refuse(recipe, '--cfg-options', 'start=pretrain')
+    assert message in refuse(recipe, '--pretrained', path, *scratch)
+    assert train(recipe, '--work-dir', 'random', *scratch)[0] == 0  # as the first message says
 
-    # As the first message says:
-    assert train(recipe, '--work-dir', 'random', '--cfg-options', 'start=scratch')[0] == 0
-    assert train(twin, '--work-dir', 'twin')[0] == 0
-    assert same(*(weights(tmp_path / folder / 'epoch_2.pth') for folder in ('random', 'twin')))
-
-
-def test_recipe_goes_on_without_its_pretraining(train, pretrained, tmp_path):
-    recipe = {**SETTINGS['resnet'], 'start': 'pretrained'}
-    assert train({**recipe, **INTERRUPTED}, '--pretrained', pretrained['resnet'])[0] == 130
+    assert train({**recipe, **INTERRUPTED}, '--pretrained', path)[0] == 130
     assert train(recipe, '--resume')[0] == 0
     assert same(weights(tmp_path / 'w' / 'start_2_0.pth'), weights(tmp_path / 'w' / 'epoch_1.pth'))
     assert (tmp_path / 'w' / 'epoch_2.pth').exists()

@@ -67,7 +67,7 @@ def test_fewer_images_than_a_batch(trained, tmp_path, capsys):
         options = [*short(photos, 1), 'train_dataloader.batch_size=13']
         run_tool(lambda: train.main([config, '--work-dir', str(tmp_path), *options]))
     message = capsys.readouterr().err
-    assert 'the 12 images of a rank do not fill one batch of 13' in message and 'Traceback' not in message
+    assert 'the 12 images of a rank do not fill a batch of 13' in message and 'Traceback' not in message
 
 
 def test_losses_on_test_data_do_not_depend_on_the_call(trained, tmp_path):

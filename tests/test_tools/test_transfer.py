@@ -16,13 +16,13 @@ DETECTION = dict(
     template='mmdet/custom_coco.py', classes=tuple(voc_photo.CLASSES.values()), image_size=(160, 128)
 )
 CPU = (
-    'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False',
-    'val_dataloader.num_workers=0',
-    'val_dataloader.persistent_workers=False',
-    'test_dataloader.num_workers=0',
-    'test_dataloader.persistent_workers=False',
+    *(
+        f'{split}_dataloader.{option}'
+        for split in ('train', 'val', 'test')
+        for option in ('num_workers=0', 'persistent_workers=False')
+    ),
     'default_hooks.logger.interval=1',
+    'model.backbone.depth=18',
 )
 
 
@@ -56,13 +56,24 @@ def test_labels_that_do_not_fit_are_refused_before_data_sets_are_built(name, tmp
                 'train_dataloader.dataset.pipeline.2.scale=(128,96)',
                 'train_dataloader.dataset.pipeline.3.crop_size=(64,64)',
                 'model.data_preprocessor.size=(64,64)',
+                'model.decode_head.in_channels=[64,128,256,512]',
+                'model.decode_head.channels=16',
+                'model.auxiliary_head.in_channels=256',
+                'val_dataloader.dataset.pipeline.1.scale=(128,96)',
+                'test_dataloader.dataset.pipeline.1.scale=(128,96)',
             ),
         ),
         (
             DETECTION,
             voc_photo.write_coco,
             ('coco/bbox_mAP', 'coco/segm_mAP', 'coco/segm_mAP_50'),
-            ('train_cfg.max_epochs=2', 'train_cfg.val_interval=2', 'model.test_cfg.rcnn.score_thr=0.0'),
+            (
+                'train_cfg.max_epochs=2',
+                'train_cfg.val_interval=2',
+                'model.neck.in_channels=[64,128,256,512]',
+                'model.train_cfg.rcnn.sampler.num=64',
+                'model.test_cfg.rcnn.score_thr=0.0',
+            ),
         ),
     ],
     ids=['segmentation', 'detection'],

@@ -1,4 +1,4 @@
-"""What watches a training: one hook a file."""
+"""The hooks that watch a training, one in each file."""
 
 from .classes import ClassesHook
 from .finite import FiniteHook, NonFiniteError

@@ -1,4 +1,4 @@
-"""Labels mean what the model takes them for: its classes, and those of all data sets, are the same."""
+"""Checks that the model and all data sets have the same classes."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,13 @@ from a2mim_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class ClassesHook(Hook):
-    """Refuses data whose classes are not the model's: in number, and in name where the names are known.
+    """Refuses data whose classes are not those of the model, in number or in name if the names are known.
 
-    A label that the head does not have ends in an error of a CUDA kernel; folders that differ between
-    training and validation or test number their classes differently, in silence.
+    A label that the head does not know makes a CUDA kernel fail. If training and validation have different
+    folders, the same label means different classes in them, and nothing fails.
 
     Raises:
-        ValueError: Before the first step, if they do not agree; names the classes.
+        ValueError: Before the first step, if the classes differ. The message names them.
     """
 
     priority = 'VERY_HIGH'
@@ -33,14 +33,14 @@ class ClassesHook(Hook):
         self.trained_on = meta.get('classes')
 
     def before_train(self, runner: Runner) -> None:
-        """Compare training data to the head, and validation data to them."""
+        """Compare the training data to the head, and the validation data to the training data."""
         classes = _classes(runner.train_dataloader)
         _compare_to_head(runner, classes, 'train_dataloader')
         if runner.val_loop is not None:
             compare_classes(classes, _classes(runner.val_dataloader), 'train_dataloader', 'val_dataloader')
 
     def before_test(self, runner: Runner) -> None:
-        """Compare test data to the head, and to what the checkpoint was trained on."""
+        """Compare the test data to the head, and to the classes that the checkpoint was trained on."""
         classes = _classes(runner.test_dataloader)
         _compare_to_head(runner, classes, 'test_dataloader')
         if self.trained_on is not None:
@@ -51,13 +51,13 @@ def compare_classes(classes: Sequence[str], others: Sequence[str], owner: str, o
     """Check that two lists of classes are the same.
 
     Raises:
-        ValueError: If they are not; names the classes that only one has, and the owners of the lists.
+        ValueError: If they differ. The message names the owners and the classes that only one has.
     """
     differing = sorted(set(classes) ^ set(others))
     if differing:
         raise InputError(
             f'{owner} has {len(classes)} classes and {other} {len(others)}; only one of them has '
-            f'{first_names(differing)} (a folder without images is no class)'
+            f'{first_names(differing)} (a folder without images does not count as a class)'
         )
     if tuple(classes) != tuple(others):
         raise InputError(f'{owner} and {other} number the same classes differently')
@@ -77,6 +77,6 @@ def _compare_to_head(runner: Runner, classes: Sequence[str], loader: str) -> Non
         if number not in (None, len(classes)):
             raise InputError(
                 f'{loader} has {len(classes)} classes ({first_names(classes)}), {owner} {number}: set '
-                'model.head.num_classes and data_preprocessor.num_classes, or mend the folders (an empty one '
-                'is no class)'
+                'model.head.num_classes and data_preprocessor.num_classes, or correct the folders (an empty '
+                'folder does not count as a class)'
             )

@@ -1,4 +1,4 @@
-"""Training stops where its numbers do: at a loss, gradient or weight that is not finite."""
+"""Stops a training at the first loss, gradient or weight that is not finite."""
 
 import torch
 from mmengine.hooks import Hook
@@ -19,18 +19,18 @@ class NonFiniteError(UserError):
 class FiniteHook(Hook):
     """Stops a training at its first loss or gradient that is NaN or infinite, before the step.
 
-    Losses are seen as the model returns them, gradients right before the optimiser uses them: after
-    clipping, and after the loss scaler of float16 left out what overflowed. A look waits for the GPU, once a
-    step. A checkpoint is looked at before it is written.
+    It checks losses as the model returns them, and gradients right before the optimiser uses them: after
+    clipping, and after the loss scaler of float16 has skipped steps that overflowed. The check waits for the
+    GPU once a step. The weights are checked before each checkpoint is written.
 
     Raises:
-        NonFiniteError: Names the iteration and the losses, parameters or weights.
+        NonFiniteError: With the iteration and the names of the losses, parameters or weights.
     """
 
     priority = 'VERY_HIGH'  # before any hook that saves
 
     def __init__(self) -> None:
-        self._losses: dict[str, Tensor] = {}  # of all forward passes since the last look
+        self._losses: dict[str, Tensor] = {}  # summed over the forward passes since the last check
         self._runner: Runner | None = None
 
     def before_train(self, runner: Runner) -> None:
@@ -42,23 +42,23 @@ class FiniteHook(Hook):
             one.optimizer.register_step_pre_hook(self._before_step)
 
     def after_train_iter(self, _runner: Runner, **_) -> None:
-        """Look at losses that no step followed: gradients are accumulated, or float16 overflowed."""
+        """Check losses without a step after them: gradients are accumulated, or float16 overflowed."""
         self._check_losses()
 
     def before_save_checkpoint(self, _runner: Runner, checkpoint: dict) -> None:
-        """Look at the weights, which the last step may have broken."""
+        """Check the weights, because the last step may have broken them."""
         broken = [
             name
             for name, value in checkpoint['state_dict'].items()
             if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all()
         ]
         if broken:
-            self._stop(f'{len(broken)} weights are not finite ({first_names(broken)}), they are not saved')
+            self._stop(f'{len(broken)} weights are not finite ({first_names(broken)}) and are not saved')
 
     def _keep_losses(self, model: nn.Module, _args: tuple, outputs: object) -> None:
         if model.training and isinstance(outputs, dict):
             for name, value in outputs.items():
-                if 'loss' in name:  # as mmengine's parse_losses chooses
+                if 'loss' in name:  # the rule of mmengine's parse_losses
                     values = value if isinstance(value, (list, tuple)) else [value]
                     total = sum(one.detach().mean() for one in values)
                     self._losses[name] = self._losses[name] + total if name in self._losses else total
@@ -73,7 +73,7 @@ class FiniteHook(Hook):
                 for name, param in unwrap(self._runner.model).named_parameters()
                 if param.grad is not None and not param.grad.isfinite().all()
             ]
-            if names:  # else only the norm overflowed
+            if names:  # otherwise only the norm overflowed
                 self._stop(f'the gradients of {len(names)} parameters are not finite ({first_names(names)})')
 
     def _check_losses(self) -> None:

@@ -1,4 +1,4 @@
-"""Prints a header of ten lines once all checks have passed, then the first steps."""
+"""Prints a header of ten lines after all checks have passed, and then the first steps."""
 
 import torch
 from mmengine.hooks import Hook, LoggerHook
@@ -16,12 +16,12 @@ _EARLY_STEPS = (1, 5, 20, 50)
 
 @HOOKS.register_module()
 class HeaderHook(Hook):
-    """Says what is about to run, once all checks have passed; then how the first steps went.
+    """Prints what is about to run after all checks have passed, and then lines for some of the first steps.
 
-    Their lines come early whatever the interval of the log, so that a time of arrival is soon known.
+    These lines do not wait for the interval of the log, so that the remaining time is known early.
 
     Args:
-        notes: Titles and texts that only the tool knows, in the order to be shown.
+        notes: Titles and texts that only the tool knows, in the order in which they are shown.
     """
 
     priority = 'LOWEST'
@@ -43,7 +43,7 @@ class HeaderHook(Hook):
         if runner.iter >= runner.max_iters:
             at = f'epoch {runner.epoch}' if counts_epochs(runner) else f'iteration {runner.iter}'
             runner.logger.info(
-                f'already complete: {at} of {length_text(runner)}; train_cfg has the length of a training'
+                f'already complete: {at} of {length_text(runner)}; train_cfg sets the length of a training'
             )
 
     def before_test(self, runner: Runner) -> None:
@@ -51,7 +51,7 @@ class HeaderHook(Hook):
         self._print(runner, data=_data_text(runner.test_dataloader))
 
     def after_train_iter(self, runner: Runner, batch_idx: int, **_) -> None:
-        """Print a line after some of the first steps, unless the log just did."""
+        """Print a line after some of the first steps, unless the log has just printed it."""
         self._steps += 1
         if self._steps in _EARLY_STEPS and not _just_logged(runner, batch_idx):
             runner.logger.info(runner.log_processor.get_log_after_iter(runner, batch_idx, 'train')[1])

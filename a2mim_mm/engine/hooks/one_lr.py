@@ -11,9 +11,9 @@ from ..schedule import base_group
 
 @HOOKS.register_module()
 class OneLrHook(RuntimeInfoHook):
-    """Logs one learning rate, that of a parameter without a multiplier of its own.
+    """Logs one learning rate: that of a parameter without a multiplier.
 
-    Where there are several groups of parameters, mmengine logs it as ``base_lr``, and the first group's as
+    With several groups of parameters, mmengine logs this rate as ``base_lr`` and that of the first group as
     ``lr``.
     """
 

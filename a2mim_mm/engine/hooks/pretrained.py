@@ -10,10 +10,10 @@ from a2mim_mm.checkpoints.load import unwrap
 
 
 class PretrainedHook(Hook):
-    """Loads a pre-trained backbone after the model was given its random start.
+    """Loads a pre-trained backbone after the model has got its random weights.
 
     Args:
-        pretrained: What to load.
+        pretrained: The weights to load.
     """
 
     priority = 'VERY_HIGH'  # before any hook that looks at the weights
@@ -22,15 +22,15 @@ class PretrainedHook(Hook):
         self.pretrained = pretrained
 
     def before_train(self, runner: Runner) -> None:
-        """Load, and let go of the weights."""
+        """Load the weights, and free them."""
         self.pretrained.load_into(unwrap(runner.model))
         del self.pretrained
 
 
 def start_from_pretrained(runner: Runner, path: str | Path) -> None:
-    """Let a training start from a pre-trained backbone, and log the table of what was loaded.
+    """Let a training start from a pre-trained backbone, and log a table of what was loaded.
 
-    ``pretrained_parts`` and ``fresh_params`` of the config say what the backbone is.
+    ``pretrained_parts`` and ``fresh_params`` of the config say what belongs to the backbone.
 
     Raises:
         CheckpointError: At once, if the checkpoint does not fill the backbone.

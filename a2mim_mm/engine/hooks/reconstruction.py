@@ -1,4 +1,4 @@
-"""Pictures of what the model reconstructs, while it learns to."""
+"""Draws what the model reconstructs during training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,21 +19,21 @@ from a2mim_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class ReconstructionHook(Hook):
-    """Draws original | masked | prediction | composite, always of the same images under the same masks.
+    """Draws original | masked | prediction | composite, always for the same images with the same masks.
 
     A grid goes to ``reconstructions`` in the work directory and to every back-end of the visualizer. Drawing
-    leaves the training as it was: mode, gradients and random states.
+    does not change the mode, gradients or random states of the training.
 
     Args:
         images: A folder or a list of image files; None takes images of the training set, spread
             evenly over its folders.
-        count: Number of images, one a row.
-        interval: Epochs between two grids; the end of training gets one in any case.
+        count: Number of images. Each has a row.
+        interval: Epochs between two grids. The end of training always gets one.
         seed: Seed of the masks.
 
     Raises:
         ValueError: If ``count`` or ``interval`` is below 1.
-        FileNotFoundError: If there is no such image.
+        FileNotFoundError: If an image does not exist.
     """
 
     priority = 'LOW'
@@ -58,7 +58,7 @@ class ReconstructionHook(Hook):
 
     @master_only
     def before_train(self, runner: Runner) -> None:
-        """Read the images once.
+        """Read the images.
 
         Raises:
             ValueError: If the model is not an A2MIM.
@@ -67,7 +67,7 @@ class ReconstructionHook(Hook):
         if not hasattr(model, 'predict_pixels'):
             raise InputError(f'ReconstructionHook needs an A2MIM, not a {type(model).__name__}')
         dataset = runner.train_dataloader.dataset
-        # A data set that repeats its images has them in order several times over.
+        # A data set with repeats lists all its images several times, in the same order.
         indices = range(len(dataset) // getattr(dataset, 'repeats', 1))
         img_b3hw = torch.stack([_rgb(dataset[index]) for index in spread(indices, self.count)])
         if self.paths is not None:
@@ -82,7 +82,7 @@ class ReconstructionHook(Hook):
 
     @master_only
     def after_train(self, runner: Runner) -> None:
-        """Draw the result, unless the last epoch just did."""
+        """Draw the result, unless the last epoch has just drawn it."""
         if self._drawn_iter != runner.iter:
             self._draw(runner, runner.epoch, runner.iter)
 

@@ -1,4 +1,4 @@
-"""Keeps the schedule of the learning rate and the length of the training together."""
+"""Keeps the schedule of the learning rate in step with the length of the training."""
 
 import math
 
@@ -13,21 +13,21 @@ from ..schedule import base_group, batch_text, by_optimizer, counts_epochs, last
 
 @HOOKS.register_module()
 class ScheduleHook(Hook):
-    """Keeps a schedule and its training together.
+    """Keeps a schedule in step with its training.
 
-    Before the first step it says where the two end apart. Training may resume with epochs of another length,
-    because the batch, the number of ranks or of images changed. What counts iterations is then carried over,
-    so that each epoch has the learning rate that it would have had.
+    Before the first step it warns if the two end at different times. A training may resume with epochs of
+    another length, because the batch size, the number of ranks or the number of images changed. The hook then
+    converts all counts of iterations, so that each epoch keeps its learning rate.
     """
 
-    priority = 'HIGH'  # after the checkpoint was found fit
+    priority = 'HIGH'  # after StrictLoadHook has checked the checkpoint
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note how long an epoch is: mmengine does not."""
+        """Save the length of an epoch, because mmengine does not."""
         checkpoint['meta'].update(epoch_length=len(runner.train_dataloader), batch=batch_text(runner))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Carry a resumed schedule over to epochs of another length."""
+        """Convert a resumed schedule to epochs of another length."""
         meta, length = checkpoint.get('meta', {}), len(runner.train_dataloader)
         if not (runner._resume and counts_epochs(runner) and meta['epoch']):
             return
@@ -41,11 +41,11 @@ class ScheduleHook(Hook):
         runner.logger.warning(
             f'an epoch now has {length} iterations ({batch_text(runner)}), it had {kept_length:g} '
             f'({meta.get("batch", "when the checkpoint was written")}): the schedule is rescaled, training '
-            f'goes on after epoch {meta["epoch"]} as iteration {meta["iter"]} of {runner.max_iters}'
+            f'continues after epoch {meta["epoch"]} with iteration {meta["iter"]} of {runner.max_iters}'
         )
 
     def before_train(self, runner: Runner) -> None:
-        """Say where schedule and training end apart."""
+        """Warn if schedule and training end at different times."""
         apart = _apart(runner)
         if apart:
             runner.logger.warning(
@@ -65,7 +65,7 @@ def _last_lrs(runner: Runner) -> str:
 
 
 def _with_states(runner: Runner, states: list | dict) -> list[tuple[_ParamScheduler, dict]]:
-    """The schedulers of a Runner, each with what a checkpoint is about to write into it."""
+    """The schedulers of a Runner, each with the state that a checkpoint has for it."""
     if isinstance(states, dict):
         return [
             pair for name in states for pair in zip(runner.param_schedulers[name], states[name], strict=False)
@@ -74,9 +74,9 @@ def _with_states(runner: Runner, states: list | dict) -> list[tuple[_ParamSchedu
 
 
 def _move(state: dict, scheduler: _ParamScheduler, step: int) -> None:
-    """Turn a scheduler's saved state into that of ``scheduler``, new and of another length, at a step.
+    """Change a saved state into the state of ``scheduler``, which is new and has another length, at a step.
 
-    The learning rates themselves stay as saved: schedulers compute each from the one before.
+    The learning rates stay as saved, because schedulers compute each rate from the one before.
     """
     kept = {name: state[name] for name in ('base_values', '_last_value') if name in state}
     state.update(scheduler.state_dict(), **kept)
@@ -85,7 +85,7 @@ def _move(state: dict, scheduler: _ParamScheduler, step: int) -> None:
 
 
 def _apart(runner: Runner) -> list[str]:
-    """What keeps schedule and training from ending together."""
+    """The schedulers that do not end with the training, as texts."""
     unit = len(runner.train_dataloader) if counts_epochs(runner) else 1
     name = 'epoch' if counts_epochs(runner) else 'iteration'
     found = []
@@ -107,7 +107,7 @@ def _apart(runner: Runner) -> list[str]:
 
 
 def _end(scheduler: _ParamScheduler) -> int | None:
-    """The step at which a scheduler has done all that it does; None if it goes on for ever."""
+    """The step after which a scheduler changes nothing; None if it never stops."""
     if hasattr(scheduler, 'milestones'):
         return scheduler.begin + max(scheduler.milestones, default=-1) + 1
     for name, more in (('T_max', 0), ('total_steps', 0), ('total_iters', 1)):
@@ -117,6 +117,6 @@ def _end(scheduler: _ParamScheduler) -> int | None:
 
 
 def _decays(scheduler: _ParamScheduler) -> bool:
-    """Whether a schedule should last until training ends: a warm-up or a last drop need not."""
+    """Whether a schedule should last until training ends. A warm-up or a last drop need not."""
     rises = getattr(scheduler, 'start_factor', math.inf) <= getattr(scheduler, 'end_factor', 1)
     return not (rises or hasattr(scheduler, 'milestones') or hasattr(scheduler, 'factor'))

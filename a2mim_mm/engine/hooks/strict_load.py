@@ -11,16 +11,15 @@ from a2mim_mm.checkpoints.load import load_strictly, unwrap
 class StrictLoadHook(Hook):
     """Refuses a checkpoint that does not fit the model.
 
-    mmengine loads what matches and logs the rest as a warning, so a run goes
-    on from weights that are half random.
+    mmengine loads what matches and only warns of the rest, so a run could start with many random weights.
 
     Args:
-        path: Where the checkpoint comes from, for the message.
-        resume: Whether training continues from it, which needs more than weights.
-        remedy: What to do instead with a checkpoint that does not fit, for the message.
+        path: The file of the checkpoint, for the message.
+        resume: Whether training continues from it. That needs more than weights.
+        remedy: For the message: what the user can do if the checkpoint does not fit.
     """
 
-    priority = 'VERY_HIGH'  # before EMAHook exchanges the weights
+    priority = 'VERY_HIGH'  # before EMAHook swaps the weights
 
     def __init__(self, path: str, resume: bool, remedy: str = '') -> None:
         self.path = path
@@ -36,10 +35,10 @@ class StrictLoadHook(Hook):
         absent = [key for key in ('meta', 'message_hub', 'optimizer') if key not in checkpoint]
         if self.resume and absent:
             raise CheckpointError(
-                f'{self.path} has no {", ".join(absent)}: --resume continues from a checkpoint that '
+                f'{self.path} has no {", ".join(absent)}: --resume needs a checkpoint that '
                 f'training wrote. To start a new training from the backbone in it: --pretrained {self.path}'
             )
-        if 'state_dict' not in checkpoint:  # plain weights; EMAHook, which comes later, asks for the key
+        if 'state_dict' not in checkpoint:  # plain weights; EMAHook needs the key later
             weights = dict(checkpoint)
             checkpoint.clear()
             checkpoint['state_dict'] = weights
@@ -51,13 +50,13 @@ class StrictLoadHook(Hook):
             self._compare_lr(runner, checkpoint['optimizer'])
 
     def _compare_lr(self, runner: Runner, optimizer_state: dict) -> None:
-        """Say so if the checkpoint's learning rate, which resuming restores, is not the configured one."""
+        """Warn if the learning rate of the checkpoint, which resuming keeps, is not the configured one."""
         kept = _initial_lrs(optimizer_state.get('param_groups', []))
         configured = _initial_lrs(runner.optim_wrapper.optimizer.param_groups) if kept else []
         if not np.allclose(kept, configured, rtol=1e-6, atol=0):
             runner.logger.warning(
-                f'Resuming keeps the lr and the schedule of {self.path}, initial lr {max(kept):.3e}. '
-                f'Config and batch now ask for {max(configured):.3e}, which only a new training would use'
+                f'resuming keeps lr and schedule of {self.path}, with the initial lr {max(kept):.3e}. The '
+                f'initial lr {max(configured):.3e} of config and batch needs a new training'
             )
 
 

@@ -1,4 +1,4 @@
-"""How fast training goes, and whether it waits for its data."""
+"""Measures how fast training runs, and how long it waits for data."""
 
 import time
 from collections import deque
@@ -19,12 +19,11 @@ WAIT = 'train/data_wait_percent'
 class ThroughputHook(Hook):
     """Adds ``images_per_s`` and ``data_wait_percent`` to the log line.
 
-    Both are over the last ``window`` iterations. ``images_per_s`` counts the
-    images of all ranks, which advance in step. ``data_wait_percent`` is the
-    share of the time in which this rank had no batch to work on: above a few
-    percent, more workers or faster storage would speed training up.
+    Both are averages over the last ``window`` iterations. ``images_per_s`` counts the images of all ranks,
+    which advance together. ``data_wait_percent`` is the share of time in which this rank waited for a batch.
+    If it is above a few percent, more workers or faster storage make training faster.
 
-    ``LoggerHook`` prints them as they are, with no entry in ``log_processor``.
+    ``LoggerHook`` prints both without an entry in ``log_processor``.
 
     Args:
         window: Number of iterations to average over.
@@ -33,32 +32,31 @@ class ThroughputHook(Hook):
         ValueError: If ``window`` is below 1.
     """
 
-    priority = 'NORMAL'  # after the losses were read, which waits for the GPU; before LoggerHook
+    priority = 'NORMAL'  # after the losses were read, which waits for the GPU, and before LoggerHook
 
     def __init__(self, window: int = 50) -> None:
         if window < 1:
             raise InputError(f'window must be at least 1, got {window}')
-        self._steps: deque[tuple[int, float, float]] = deque(
-            maxlen=window
-        )  # images, seconds waited, seconds in all
+        # Images, seconds waited and seconds in all of the last steps.
+        self._steps: deque[tuple[int, float, float]] = deque(maxlen=window)
 
     def before_train(self, runner: Runner) -> None:
-        """Start anew, with histories of one value: mmengine's own grow, and slow down, without end."""
+        """Start with histories of one value. Those of mmengine grow without limit and become slow."""
         self._steps.clear()
         for name in (SPEED, WAIT):
             runner.message_hub.log_scalars[name] = HistoryBuffer(max_length=1)
         self._mark = time.perf_counter()
 
     def before_train_epoch(self, _runner: Runner) -> None:
-        """Leave out validation and checkpoints between epochs."""
+        """Start the clock again, so that validation and checkpoints do not count."""
         self._mark = time.perf_counter()
 
     def before_train_iter(self, _runner: Runner, **_) -> None:
-        """The batch is here: waiting ends."""
+        """Note when the batch arrived."""
         self._arrival = time.perf_counter()
 
     def after_train_iter(self, runner: Runner, data_batch: dict | None = None, **_) -> None:
-        """Publish speed and waiting share."""
+        """Publish the speed and the share of waiting."""
         now = time.perf_counter()
         self._steps.append((_batch_size(runner, data_batch), self._arrival - self._mark, now - self._mark))
         self._mark = now
@@ -69,6 +67,6 @@ class ThroughputHook(Hook):
 
 
 def _batch_size(runner: Runner, data_batch: dict | None) -> int:
-    """Images of a batch: the last one of an epoch may be smaller."""
+    """The number of images in a batch. The last batch of an epoch may be smaller."""
     samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
     return len(samples) if samples is not None else runner.train_dataloader.batch_size

@@ -1,4 +1,4 @@
-"""Images that cannot be read: they are named and counted, and too many of them stop the training."""
+"""Names and counts images that cannot be read, and stops a training that has too many of them."""
 
 from mmengine.dist import all_gather_object, barrier, get_world_size
 from mmengine.hooks import Hook
@@ -9,21 +9,21 @@ from a2mim_mm.registry import HOOKS
 
 
 class TooManyUnreadableImagesError(UserError):
-    """More of the data is unreadable than the set share."""
+    """More images are unreadable than the limit allows."""
 
 
 @HOOKS.register_module()
 class UnreadableImagesHook(Hook):
-    """Names and counts unreadable images, and stops once they are too many.
+    """Names and counts unreadable images, and stops training if there are too many.
 
-    The dataset puts another image in the place of one that it cannot read, and
-    notes ``path: reason`` in the ``unreadable`` list of the data sample. This
-    hook collects the notes of all ranks, so that all of them stop together.
+    The data set replaces an image that it cannot read by another one, and adds ``path: reason`` to the
+    ``unreadable`` list of the data sample. This hook collects the notes of all ranks, so that all ranks stop
+    together.
 
     Args:
         max_share: Share of the data set that may be unreadable.
-        min_count: Number of images that may be unreadable however small the data set is.
-        interval: Iterations between two exchanges of the ranks' findings; a single process reports at once.
+        min_count: Number of images that may be unreadable, even in a small data set.
+        interval: Iterations between two exchanges between ranks. A single process reports at once.
 
     Raises:
         ValueError: If ``max_share`` is outside 0..1, ``min_count`` negative or ``interval`` below 1.
@@ -50,18 +50,18 @@ class UnreadableImagesHook(Hook):
             self._report(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Exchange what is left before the checkpoint of the epoch is written."""
+        """Exchange the rest before the checkpoint of the epoch is written."""
         self._report(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Exchange what is left of a training without epochs."""
+        """Exchange the rest at the end of a training without epochs."""
         self._report(runner)
 
     def _report(self, runner: Runner) -> None:
-        """Log what is new on any rank.
+        """Log the images that are new on any rank.
 
         Raises:
-            TooManyUnreadableImagesError: On every rank, if the limit is exceeded.
+            TooManyUnreadableImagesError: On every rank, if they exceed the limit.
         """
         if get_world_size() == 1 and not self._pending:
             return
@@ -83,10 +83,10 @@ class UnreadableImagesHook(Hook):
         if len(self._known) > limit:
             message = (
                 f'{len(self._known)} of {total} images are unreadable, more than the {limit} that are '
-                f'tolerated (max_share={self.max_share}, min_count={self.min_count}). The log names them: '
-                'remove or repair them and go on with --resume, or raise the limits of UnreadableImagesHook'
+                f'allowed (max_share={self.max_share}, min_count={self.min_count}). The log names them: '
+                'remove or repair them and continue with --resume, or raise these limits'
             )
             if runner.rank == 0:
                 runner.logger.error(message)
-            barrier()  # the first rank to fail ends the others, rank 0 may not have logged it by then
+            barrier()  # the first rank that fails ends the others, so rank 0 has to write its log before
             raise TooManyUnreadableImagesError(message)

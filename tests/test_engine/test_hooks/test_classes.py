@@ -10,8 +10,8 @@ from a2mim_mm.engine.hooks import ClassesHook
 from a2mim_mm.registry import HOOKS
 
 ADVICE = (
-    'set model.head.num_classes and data_preprocessor.num_classes, or mend the folders '
-    '(an empty one is no class)'
+    'set model.head.num_classes and data_preprocessor.num_classes, or correct the folders '
+    '(an empty folder does not count as a class)'
 )
 
 
@@ -20,9 +20,8 @@ class Classifier(nn.Module):
 
     def __init__(self, num_classes):
         super().__init__()
-        self.head = nn.Identity()
+        self.head, self.data_preprocessor = nn.Identity(), nn.Identity()
         self.head.num_classes = num_classes
-        self.data_preprocessor = nn.Identity()
 
 
 class Wrapped(MMDistributedDataParallel):
@@ -34,26 +33,18 @@ class Wrapped(MMDistributedDataParallel):
 
 
 class FakeRunner:
-    """What the hook needs of a Runner; a loader that it was not given is an error to ask for."""
-
-    val_loop = None
+    """What the hook needs of a Runner; it has only the loaders that it was given."""
 
     def __init__(self, model, **classes):
-        self.model = model
+        self.model, self.val_loop = model, 'val' in classes or None
         for split, names in classes.items():
             dataset = SimpleNamespace(metainfo=dict(classes=tuple(names)))
             setattr(self, f'{split}_dataloader', SimpleNamespace(dataset=dataset))
-        if 'val' in classes:
-            self.val_loop = object()
 
 
 @pytest.fixture(params=[lambda model: model, Wrapped], ids=['plain', 'wrapped'])
 def wrap(request):
     return request.param
-
-
-def names(count):
-    return [f'class_{index}' for index in range(count)]
 
 
 def refusal(method, *args, **kwargs):
@@ -62,34 +53,23 @@ def refusal(method, *args, **kwargs):
     return str(error.value)
 
 
-def test_the_stub_is_a_wrapper():
-    assert is_model_wrapper(Wrapped(Classifier(1))) and not is_model_wrapper(Classifier(1))
-
-
 def test_agreement_passes(wrap):
+    assert is_model_wrapper(Wrapped(Classifier(1)))
     hook, model = HOOKS.build(dict(type='a2mim_mm.ClassesHook')), wrap(Classifier(3))
     hook.before_train(FakeRunner(model, train='abc', val='abc'))
     hook.before_train(FakeRunner(model, train='abc'))
     hook.before_test(FakeRunner(model, test='abc'))
 
 
-@pytest.mark.parametrize('others', [dict(), dict(val='ab')], ids=['no validation', 'validation'])
 @pytest.mark.parametrize('count', [1, 3, 1000])
-def test_number_of_the_head(wrap, count, others):
-    message = refusal('before_train', wrap(Classifier(count)), train='ab', **others)
-    assert message == f'train_dataloader has 2 classes (a, b), model.head {count}: {ADVICE}'
-
-
-def test_number_of_the_head_in_testing(wrap):
-    message = refusal('before_test', wrap(Classifier(3)), test='ab')
-    assert message == f'test_dataloader has 2 classes (a, b), model.head 3: {ADVICE}'
-
-
-def test_the_first_of_many_classes_are_named():
-    first = 'class_0, class_1, class_2, class_3, class_4'
+def test_number_of_the_head(wrap, count):
     for method, split in (('before_train', 'train'), ('before_test', 'test')):
-        assert f'5 classes ({first}), ' in refusal(method, Classifier(4), **{split: names(5)})
-        assert f'6 classes ({first}, and 1 more), ' in refusal(method, Classifier(4), **{split: names(6)})
+        message = refusal(method, wrap(Classifier(count)), **{split: 'ab'})
+        assert message == f'{split}_dataloader has 2 classes (a, b), model.head {count}: {ADVICE}'
+    names = [f'class_{index}' for index in range(6)]
+    assert f'6 classes ({", ".join(names[:5])}, and 1 more), ' in refusal(
+        'before_train', Classifier(count), train=names
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,14 +80,13 @@ def test_the_first_of_many_classes_are_named():
         ('abc', 'abcd', (3, 4), 'd'),
         ('abc', 'bc', (3, 2), 'a'),  # all labels of validation are one too low
         ('abc', 'def', (3, 3), 'a, b, c, d, e, and 1 more'),
-        ('abc', 'abcvwxyz', (3, 8), 'v, w, x, y, z'),
     ],
 )
 def test_training_and_validation_differ(wrap, train, val, counts, differing):
     message = refusal('before_train', wrap(Classifier(3)), train=train, val=val)
     assert message == (
         f'train_dataloader has {counts[0]} classes and val_dataloader {counts[1]}; only one of them has '
-        f'{differing} (a folder without images is no class)'
+        f'{differing} (a folder without images does not count as a class)'
     )
 
 

@@ -2,13 +2,10 @@
 
 import pytest
 import torch
-from helpers.toy_training import tool, write_config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from a2mim_mm.engine.hooks import NonFiniteError
-
-train = tool('train').main
 
 
 @HOOKS.register_module()
@@ -36,31 +33,28 @@ class Poison(Hook):
             runner.model.encoder.weight.data.fill_(float('nan'))
 
 
-@pytest.mark.parametrize('kind', ['loss', 'nan', 'inf'])
-@pytest.mark.parametrize('extra', ['', "optim_wrapper['clip_grad'] = dict(max_norm=1.0)\n"])
-def test_the_first_loss_or_gradient_that_is_not_finite_stops(tmp_path, kind, extra):
-    config = write_config(
-        tmp_path, f"{extra}custom_hooks.append(dict(type='Poison', kind={kind!r}, iteration=5))"
-    )
+def poison(kind, iteration):
+    return f"custom_hooks.append(dict(type='Poison', kind={kind!r}, iteration={iteration}))\n"
+
+
+@pytest.mark.parametrize(
+    ('kind', 'extra'),
+    [('loss', ''), ('nan', ''), ('inf', "optim_wrapper['clip_grad'] = dict(max_norm=1.0)\n")],
+)
+def test_the_first_loss_or_gradient_that_is_not_finite_stops(train, tmp_path, kind, extra):
     words = 'loss_spa inf' if kind == 'loss' else 'gradients of .* parameters'
     with pytest.raises(NonFiniteError, match=f'iteration 6 of 8.*{words}'):
-        train([config, '--work-dir', str(tmp_path / 'w')])
+        train(extra + poison(kind, 5))
     assert torch.equal(Poison.last.model.encoder.weight, Poison.last.weight)
-    assert [path.name for path in (tmp_path / 'w').glob('*.pth')] == ['epoch_1.pth']
+    assert [path.name for path in (tmp_path / 'run').glob('*.pth')] == ['epoch_1.pth']
 
 
-def test_a_loss_is_looked_at_while_gradients_are_accumulated(tmp_path):
-    config = write_config(
-        tmp_path,
-        "optim_wrapper['accumulative_counts'] = 4\n"
-        "custom_hooks.append(dict(type='Poison', kind='loss', iteration=1))",
-    )
+def test_losses_are_checked_while_gradients_are_accumulated(train):
     with pytest.raises(NonFiniteError, match='iteration 2 of 8.*loss_spa inf'):
-        train([config, '--work-dir', str(tmp_path / 'w')])
+        train("optim_wrapper['accumulative_counts'] = 4\n" + poison('loss', 1))
 
 
-def test_weights_that_the_last_step_broke_are_not_saved(tmp_path):
-    config = write_config(tmp_path, "custom_hooks.append(dict(type='Poison', kind='weights', iteration=7))")
+def test_weights_that_the_last_step_broke_are_not_saved(train, tmp_path):
     with pytest.raises(NonFiniteError, match=r'1 weights are not finite \(encoder.weight\)'):
-        train([config, '--work-dir', str(tmp_path / 'w')])
-    assert [path.name for path in (tmp_path / 'w').glob('*.pth')] == ['epoch_1.pth']
+        train(poison('weights', 7))
+    assert [path.name for path in (tmp_path / 'run').glob('*.pth')] == ['epoch_1.pth']
