@@ -27,7 +27,7 @@ def relative_position_index(grid_hw: Grid, with_cls: bool, device: torch.device 
     Args:
         grid_hw: Patch grid (h, w).
         with_cls: Whether a cls token precedes the h * w patch tokens.
-        device: Where the index is computed, so that nothing has to be copied there.
+        device: Where the index is computed.
 
     Returns:
         int32 (l, l), l = with_cls + h * w. Query patch (i, j) and key patch (k, m) use row
@@ -53,10 +53,10 @@ def resize_bias_table(table: Tensor, src_hw: Grid, dst_hw: Grid) -> Tensor:
     """Resamples a relative position bias table from one patch grid to another.
 
     The table is a picture of (2h - 1, 2w - 1) offsets with offset (0, 0) at its centre. It is stretched about
-    that centre, as the position embedding is stretched with the image: the new grid is taken to show the same
-    scene at another resolution. Bicubic, ``align_corners=False``: the stretch, (2h' - 1) / (2h - 1), is then
-    close to the embedding's h' / h, and the centre and the mirror symmetry are kept. PyTorch's kernel makes a
-    linear ramp wavy by up to 5 % of a step; its antialiased one would not, but has no gradient under
+    that centre, like the position embedding, because the new grid shows the same scene at another resolution.
+    Interpolation is bicubic with ``align_corners=False``. So the stretch, (2h' - 1) / (2h - 1), is close to
+    the embedding's h' / h, and the centre and the mirror symmetry are kept. PyTorch's kernel makes a linear
+    ramp wavy by up to 5 % of a step. The antialiased one would not, but it has no gradient under
     ``torch.compile`` with changing sizes. The rows of the cls token have no position and are copied.
 
     Args:
@@ -65,7 +65,7 @@ def resize_bias_table(table: Tensor, src_hw: Grid, dst_hw: Grid) -> Tensor:
         dst_hw: Grid of the result.
 
     Returns:
-        Table of ``dst_hw``, same dtype and device; ``table`` itself if the grids are equal.
+        Table of ``dst_hw`` with the same dtype and device; ``table`` itself if the grids are equal.
 
     Raises:
         ValueError: ``table`` does not have the number of rows that ``src_hw`` asks for.
@@ -102,10 +102,10 @@ def gather_bias(table: Tensor, index_ll: Tensor) -> Tensor:
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout_p: float = 0.0) -> Tensor:
     """Multi-head attention with an additive bias, by the faster of two equal ways.
 
-    On CPU the formula: there, PyTorch's fused kernels are slower as soon as the bias needs a gradient.
+    On the CPU that is the formula: PyTorch's fused kernels are slower there if the bias needs a gradient.
 
     Args:
-        q: (b, n, l, c), as ``k`` and ``v``. The result has its dtype: a float32 bias does not promote bf16.
+        q: (b, n, l, c), like ``k`` and ``v``. The result has its dtype, also with a float32 bias.
         k: Keys.
         v: Values.
         bias: Broadcastable to (b, n, l, l), four axes, contiguous; added to the logits. None: no bias.
@@ -129,7 +129,7 @@ def attention_formula(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, drop
 
 def attention_sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout_p: float = 0.0) -> Tensor:
     """The same by PyTorch's fused kernels. Arguments: see :func:`attention`."""
-    # A mask of another dtype than q has been misread by a CUDA kernel (pytorch issue 191612). Rows that are
-    # no multiple of 8 long, such as 197 tokens, need no care: PyTorch pads them for the kernel that asks.
+    # A CUDA kernel has misread a mask whose dtype differs from q's (pytorch issue 191612). Rows whose length
+    # is not a multiple of 8, such as 197 tokens, need no care: PyTorch pads them for the kernel that asks.
     bias = None if bias is None else bias.to(q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout_p)

@@ -40,13 +40,13 @@ def _zero_table(rows: int, heads: int) -> nn.Parameter | None:
 class RelPosAttention(BaseModule):
     """Self-attention with relative position bias, made of the parts of mmpretrain's ``MultiheadAttention``.
 
-    ``qkv.bias`` has a part b_k for the keys. It adds the same number, q . b_k, to all logits of a query,
-    which softmax ignores, whatever the relative position bias: "no k bias" (official) is the same function.
+    ``qkv.bias`` has a part b_k for the keys. It adds the same number, q . b_k, to all logits of a query, and
+    softmax ignores that. So "no k bias" (official) is the same function.
 
     Args:
         attn: The attention whose sub-modules are taken over.
         grid_hw: Grid of the bias table.
-        num_rows: Rows of this attention's own, zero-initialised table; 0: none.
+        num_rows: Rows of its zero-initialised bias table; 0 for no table.
     """
 
     def __init__(self, attn: MultiheadAttention, grid_hw: Grid, num_rows: int) -> None:
@@ -93,7 +93,7 @@ class RelPosLayer(TransformerEncoderLayer):
     Args:
         layer: The layer whose sub-modules are taken over.
         grid_hw: Grid of the bias table.
-        num_rows: Rows of this layer's own bias table; 0: none.
+        num_rows: Rows of its bias table; 0 for no table.
     """
 
     def __init__(self, layer: TransformerEncoderLayer, grid_hw: Grid, num_rows: int) -> None:
@@ -107,13 +107,13 @@ class RelPosLayer(TransformerEncoderLayer):
     def forward(
         self, tok_bld: Tensor, grid_hw: Grid, index_ll: Tensor | None, shared_bias: Tensor | None
     ) -> Tensor:
-        """Transforms tokens. Nothing is remembered, so activation checkpointing recomputes the same.
+        """Transforms tokens. It remembers nothing, so activation checkpointing recomputes the same.
 
         Args:
             tok_bld: (b, l, d) tokens.
             grid_hw: Grid of the patches among them.
             index_ll: ``relative_position_index`` of that grid, for a layer with its own table.
-            shared_bias: (1, n, l, l) bias that all such layers share, for a layer without one.
+            shared_bias: (1, n, l, l) bias that all layers share, for a layer without a table.
 
         Returns:
             (b, l, d).
@@ -132,8 +132,8 @@ class A2MIMViT(VisionTransformer):
     (``'shared'``), of shape ((2h - 1)(2w - 1) + 3, heads), without the + 3 where there is no cls token.
 
     Loading a state dict resamples its position embedding and tables to the grid of ``img_size``. A state dict
-    does not say how many rows and columns its grid had: the model's own grid is assumed where all shapes
-    agree with it, otherwise a square; where a shape contradicts that too, loading raises ValueError.
+    does not say how many rows and columns its grid had. If all shapes agree with the model's own grid, that
+    is assumed, otherwise a square. If a shape contradicts that too, loading raises ValueError.
 
     Args:
         rel_pos_bias: ``'layer'``: a zero-initialised table in each layer; ``'shared'``: one for all layers;
@@ -177,19 +177,19 @@ class A2MIMViT(VisionTransformer):
             if isinstance(module, DropPath):
                 module.drop_prob = float(module.drop_prob)  # a NumPy number would break torch.compile's graph
         if self.frozen_stages > 0:
-            self._freeze_stages()  # again: when the parent's constructor did it there were no tables
+            self._freeze_stages()  # again: when the parent's constructor did it, there were no tables
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Encodes images.
 
         Args:
-            x: (b, in_channels, H, W) images, H and W in pixels.
+            x: (b, in_channels, H, W) images; H and W are in pixels.
 
         Returns:
             One feature for each of ``out_indices``, in the form that ``out_type`` names.
 
         Raises:
-            ValueError: H or W is no multiple of the patch size.
+            ValueError: H or W is not a multiple of the patch size.
         """
         self._check_size('size of the input', x.shape[-2:])
         tok_bld, grid_hw = self.patch_embed(x)
@@ -211,7 +211,7 @@ class A2MIMViT(VisionTransformer):
         return tuple(outs)
 
     def init_weights(self) -> None:
-        """Truncated normal of std 0.02, biases zero: the usual start of a ViT, where the paper is silent.
+        """Truncated normal of std 0.02, biases zero: the usual start of a ViT. The paper does not say.
 
         ``init_cfg`` of type Pretrained fills the network instead.
         """
@@ -221,14 +221,14 @@ class A2MIMViT(VisionTransformer):
         layers = [module for module in self.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
         for param in (self.cls_token, self.pos_embed, *(layer.weight for layer in layers)):
             if param is not None:
-                # At 5 std: PyTorch's usual bounds, -2 and 2, let a weight in some millions be 2.
+                # Cut at 5 std. With PyTorch's usual bounds, -2 and 2, a few weights in some millions are 2.
                 nn.init.trunc_normal_(param, std=0.02, a=-0.1, b=0.1)
         for layer in layers:
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
     def train(self, mode: bool = True) -> A2MIMViT:
-        """Sets the mode, keeps frozen stages in eval mode, and returns self (which the parent's does not)."""
+        """Sets the mode, keeps frozen stages in evaluation mode, and returns self, unlike the parent's."""
         super().train(mode)
         if self.frozen_stages > 0:
             self._freeze_stages()
@@ -245,7 +245,7 @@ class A2MIMViT(VisionTransformer):
         return [self._position_bias(grid_hw, device)] * self.num_layers
 
     def _position_bias(self, grid_hw: Grid, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
-        """Index (l, l) and shared bias (1, n, l, l) for attention over a grid; None for what is unused."""
+        """Index (l, l) and shared bias (1, n, l, l) for attention over a grid; None for what is not used."""
         index_ll = shared_bias = None
         if self.rel_pos_bias is not None:
             index_ll = relative_position_index(grid_hw, self.with_cls_token, device)
@@ -259,7 +259,7 @@ class A2MIMViT(VisionTransformer):
         if height % patch_h or width % patch_w:
             raise InputError(
                 f'{name} is {height} x {width} (height x width); allowed: multiples of the patch size, '
-                f'{patch_h} x {patch_w}. `pad_size_divisor` of a data preprocessor pads images to that'
+                f'{patch_h} x {patch_w}. `pad_size_divisor` of a data preprocessor pads images to such a size'
             )
 
     def _freeze_stages(self) -> None:
@@ -271,7 +271,7 @@ class A2MIMViT(VisionTransformer):
         return resize_pos_embed(pos_embed, src_hw, dst_hw, self.interpolate_mode, self.num_extra_tokens)
 
     def _prepare_pos_embed(self, state_dict: dict, prefix: str, *_args, **_kwargs) -> None:
-        """Fits a state dict to this model's grid; the parent registers it as a hook before loading."""
+        """Fits a state dict to the grid of this model. The parent registers it as a hook before loading."""
         positions = [key for key in state_dict if key == f'{prefix}pos_embed']
         tables = [key for key in state_dict if key.startswith(prefix) and key.endswith(TABLE)]
         if not self.with_cls_token and f'{prefix}cls_token' in state_dict:

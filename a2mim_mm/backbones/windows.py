@@ -1,4 +1,4 @@
-"""Windows of tokens, as pure functions: a map of patches cut into squares, and put together again.
+"""Windows of tokens as pure functions: cut a map of patches into squares, and put it together again.
 
 Shape suffixes: b batch, l tokens of the whole map (extra tokens such as cls, then h * w patches), d width,
 w windows of the batch (b * rows * columns, the images outermost), s tokens of a window.
@@ -16,8 +16,8 @@ def split_windows(tok_bld: Tensor, grid_hw: Grid, side: int) -> Tensor:
 
     Args:
         tok_bld: (b, l, d), the extra tokens, if any, first.
-        grid_hw: Rows and columns of the patches among them. Where ``side`` does not divide them, the map is
-            continued with zeros at the bottom and on the right; see :func:`padding_bias`.
+        grid_hw: Rows and columns of the patches. If ``side`` does not divide them, the map is padded with
+            zeros at the bottom and on the right; see :func:`padding_bias`.
         side: Patches along a side of a window.
 
     Returns:
@@ -34,7 +34,7 @@ def split_windows(tok_bld: Tensor, grid_hw: Grid, side: int) -> Tensor:
 
 
 def merge_windows(tok_wsd: Tensor, grid_hw: Grid, side: int) -> Tensor:
-    """Undoes :func:`split_windows`: the copies of an extra token are averaged, the padding is cut off.
+    """Undoes :func:`split_windows`. The copies of an extra token are averaged, and the padding is cut off.
 
     Args:
         tok_wsd: (w, s, d).
@@ -53,11 +53,11 @@ def merge_windows(tok_wsd: Tensor, grid_hw: Grid, side: int) -> Tensor:
 
 
 def padding_bias(tok_bld: Tensor, grid_hw: Grid, side: int) -> Tensor | None:
-    """What hides the padding of :func:`split_windows` from attention, for the same arguments.
+    """The bias that hides the padding of :func:`split_windows` from attention, for the same arguments.
 
     Returns:
-        (w, 1, 1, s), 0 for tokens and -inf for padding, to be added to the logits; None where there is none.
-        No row of logits is hidden wholly: the padding is narrower than a window.
+        (w, 1, 1, s), 0 for tokens and -inf for padding, to be added to the logits; None without padding. No
+        row of logits is completely hidden, because the padding is narrower than a window.
     """
     h, w = grid_hw
     if h % side == 0 and w % side == 0:

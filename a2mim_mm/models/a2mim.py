@@ -19,20 +19,17 @@ from .token_layout import to_map
 class A2MIM(BaseSelfSupervisor):
     """Architecture-Agnostic Masked Image Modeling.
 
-    Works with any backbone whose last output is a feature map (B, C, h', w'),
-    (B, h', w', C) or tokens (B, n + h' * w', C), and that has a sub-module to
-    put the mask token on. The backbone stays as
-    it is: token, decoder and losses belong to this class, and the keys of
-    ``backbone.state_dict()`` are those of the bare backbone.
+    Takes any backbone whose last output is a feature map (B, C, h', w'), (B, h', w', C) or tokens
+    (B, n + h' * w', C). The backbone is not changed: token, decoder and losses belong to this class, and the
+    keys of ``backbone.state_dict()`` are those of the bare backbone.
 
     Args:
         backbone: Config of the encoder.
-        neck: Config of the decoder, feature map to image (B, 3, H, W).
+        neck: Config of the decoder, from a feature map to an image (B, 3, H, W).
         head: Config of the losses, an :class:`A2MIMHead`.
-        mask: Config of the masking, a :class:`RandomPatchMask` or
-            :class:`RectangleMask`.
-        mask_token: Config of the token, a :class:`MaskToken`; None for none.
-        fill: What hidden pixels are filled with, see :class:`Fill`.
+        mask: Config of the masking, a :class:`RandomPatchMask` or :class:`RectangleMask`.
+        mask_token: Config of the token, a :class:`MaskToken`; None for no token.
+        fill: What hidden pixels are filled with; see :class:`Fill`.
         data_preprocessor: Config of the pre-processor. The network must see RGB.
         init_cfg: Config of the initialisation.
 
@@ -67,13 +64,13 @@ class A2MIM(BaseSelfSupervisor):
         data_samples: list[DataSample] | None = None,
         mode: str = 'tensor',
     ):
-        """Features, losses or predictions, for ``mode`` 'tensor', 'loss' or 'predict'."""
+        """Features, losses or predictions: ``mode`` is 'tensor', 'loss' or 'predict'."""
         if mode == 'predict':
             return self.predict(inputs, data_samples)
         return super().forward(inputs, data_samples, mode)
 
     def extract_feat(self, inputs: Tensor | list[Tensor]) -> tuple[Tensor, ...]:
-        """Features of the whole images (B, 3, H, W): no mask, no token."""
+        """Features of whole images (B, 3, H, W), without mask and token."""
         return self.backbone(_images(inputs))
 
     def loss(self, inputs: list[Tensor], data_samples: list[DataSample]) -> dict[str, Tensor]:
@@ -84,7 +81,7 @@ class A2MIM(BaseSelfSupervisor):
             data_samples: B samples, each with ``mask_seed``, an integer that its mask follows from.
 
         Returns:
-            ``loss_spa`` and ``loss_freq``, see :meth:`A2MIMHead.loss`.
+            ``loss_spa`` and ``loss_freq``; see :meth:`A2MIMHead.loss`.
 
         Raises:
             ValueError: If a seed is missing, the mask patch does not divide the images, or the decoder's
@@ -138,7 +135,7 @@ class A2MIM(BaseSelfSupervisor):
         return pred_b3hw
 
     def _last_map(self, feats: Tensor | Sequence[Tensor], mask_bhw: Tensor) -> Tensor:
-        """The last output of the backbone as a map (B, C, h, w), of tokens or channels-last too."""
+        """The last output of the backbone as a map (B, C, h, w), also if it is tokens or channels-last."""
         name, feat = type(self.backbone).__name__, feats
         if isinstance(feats, (tuple, list)) and feats:
             feat = feats[-1]
@@ -148,9 +145,9 @@ class A2MIM(BaseSelfSupervisor):
             )
         if feat.ndim not in (3, 4):
             raise InputError(
-                f'the last output of {name} is {tuple(feat.shape)}, pooled and no feature map (B, C, h, w): '
+                f'the last output of {name} is {tuple(feat.shape)}, which is not a feature map (B, C, h, w): '
                 "write gap_before_final_norm=False for mmpretrain's ConvNeXt, out_type='featmap' for its "
-                'VisionTransformer, and leave out pooling and classifier of others'
+                'VisionTransformer, and leave out pooling and classifier of other networks'
             )
         channels = next((m.in_channels for m in self.neck.modules() if hasattr(m, 'in_channels')), None)
         if channels is None or (feat.ndim == 4 and feat.shape[1] == channels):
@@ -175,5 +172,5 @@ class A2MIM(BaseSelfSupervisor):
 
 
 def _images(inputs: Tensor | list[Tensor]) -> Tensor:
-    """The batch itself: mmpretrain's pre-processor hands over a list of views, here one."""
+    """The batch. mmpretrain's pre-processor gives a list of views, and here there is one."""
     return inputs[0] if isinstance(inputs, (list, tuple)) else inputs

@@ -1,4 +1,4 @@
-"""What the hidden pixels of the input are filled with."""
+"""Fills the hidden pixels of the input."""
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,13 @@ class Fill(nn.Module):
     """Fills the hidden pixels of an image before it enters the backbone.
 
     Args:
-        mode: ``'mean'``: the image's own mean colour, over all its pixels
-            (Section 4: "the mean of RGB channels of the image"; default).
-            ``'zero'``: the data set's mean colour, since inputs are
-            normalised. ``'token'``: one learnable colour. ``'none'``: the
-            image stays whole, for ablations of the token inside the network.
+        mode: ``'mean'``: the image's own mean colour, over all its pixels (Section 4: "the mean of RGB
+            channels of the image"; default). ``'zero'``: the data set's mean colour, because inputs are
+            normalised. ``'token'``: one learnable colour. ``'none'``: the image stays whole, for ablations of
+            the token inside the network.
 
     Raises:
-        ValueError: If ``mode`` is another word.
+        ValueError: If ``mode`` is something else.
     """
 
     def __init__(self, mode: str = 'mean') -> None:

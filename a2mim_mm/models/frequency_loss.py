@@ -16,10 +16,9 @@ def loss_composite(
 ) -> Tensor:
     """The image whose spectrum is compared: in the paper ``pred * M + sg(pred) * (1 - M)`` (Eq. 4).
 
-    It has the value of ``pred``; the detached half lets no gradient reach the
-    visible pixels. The authors' code mixes the target into that half and
-    leaks a little gradient: ``leak * pred + (1 - leak) * ((1 - target_share)
-    * sg(pred) + target_share * target)``.
+    Its value is that of ``pred``. The detached part keeps the gradient away from visible pixels. The authors'
+    code mixes the target into that part and leaks a little gradient:
+    ``leak * pred + (1 - leak) * ((1 - target_share) * sg(pred) + target_share * target)``.
 
     Args:
         pred: Prediction (B, C, H, W).
@@ -53,12 +52,11 @@ def focal_frequency_loss(
 ) -> Tensor:
     r"""Mean over (b, c, u, v) of :math:`\omega |D|`, D the orthonormal DFT of ``pred - target`` (Eq. 3-5).
 
-    :math:`\omega = |D|^\alpha`, detached and divided by its maximum. The
-    scaling by a maximum, the means and the orthonormal DFT are those of Focal
-    Frequency Loss (Jiang et al., 2021), which Eq. 5 cites.
+    :math:`\omega = |D|^\alpha`, detached and divided by its maximum. The scaling by a maximum, the means and
+    the orthonormal DFT are those of Focal Frequency Loss (Jiang et al., 2021), which Eq. 5 cites.
 
-    The DFT is linear and that of a real image is Hermitian, so one half
-    spectrum of the difference holds all there is to compare.
+    The DFT is linear, and the spectrum of a real image is Hermitian. So half a spectrum of the difference is
+    enough.
 
     Args:
         pred: Prediction, or its :func:`loss_composite`, (B, C, H, W).
@@ -68,8 +66,8 @@ def focal_frequency_loss(
         squared: Compare by :math:`|D|^2` instead of :math:`|D|` (Eq. 4).
         batch_spectrum: Average the spectra over the batch before comparing.
         log_weight: Take :math:`\log(1 + |D|^\alpha)` as the weight.
-        normalize: ``'channel'`` divides the weight by its maximum in each
-            image and channel, ``'batch'`` by its one maximum over the batch.
+        normalize: ``'channel'`` divides the weight by its maximum in each image and channel, ``'batch'`` by
+            its maximum over the batch.
         focal_beta: Compare by :class:`FocalL1Loss`'s :math:`|D| (2 \sigma(\beta |D|) - 1)` with this slope,
             instead of :math:`|D|`: with ``reweight=False`` what the authors' code does for ResNet-101.
 
@@ -77,7 +75,7 @@ def focal_frequency_loss(
         Scalar, computed in float32 at least.
 
     Raises:
-        ValueError: If ``normalize`` is another word.
+        ValueError: If ``normalize`` is something else.
     """
     if normalize not in NORMALIZE:
         raise InputError(f'normalize must be one of {", ".join(NORMALIZE)}, got {normalize!r}')
@@ -94,7 +92,7 @@ def focal_frequency_loss(
             weight = distance.detach() ** alpha
             weight = torch.log1p(weight) if log_weight else weight
             maximum = weight.amax(dim=(2, 3), keepdim=True) if normalize == 'channel' else weight.amax()
-            # Where the maximum is 0 every weight is: divide by the smallest number instead, and get 0.
+            # If the maximum is 0, every weight is 0. Dividing by the smallest number then gives 0.
             error = error * (weight / maximum.clamp_min(torch.finfo(weight.dtype).tiny))
         return (error * _multiplicity(difference)).mean(dim=(0, 1)).sum() / difference.shape[-2:].numel()
 
@@ -104,7 +102,7 @@ def _float32_at_least(image: Tensor) -> Tensor:
 
 
 def _multiplicity(image: Tensor) -> Tensor:
-    """How often each column of the half spectrum occurs in the whole one: (W // 2 + 1,)."""
+    """How often each column of the half spectrum occurs in the whole one, (W // 2 + 1,)."""
     width = image.shape[-1]
     count = image.new_full((width // 2 + 1,), 2)
     count[0] = 1
@@ -117,10 +115,9 @@ def _multiplicity(image: Tensor) -> Tensor:
 class FocalFrequencyLoss(nn.Module):
     """L_freq of Eq. 4: :func:`focal_frequency_loss` of the :func:`loss_composite`.
 
-    The defaults are the ``paper`` preset. The ``official`` one, what the
-    authors' code computes, is ``squared=True, batch_spectrum=True,
-    log_weight=True, normalize='batch', target_share=0.5``, and for CNNs
-    ``leak=1e-3``; it depends on the batch size of a process.
+    The defaults are the ``paper`` preset. The ``official`` one, which the authors' code computes, is
+    ``squared=True, batch_spectrum=True, log_weight=True, normalize='batch', target_share=0.5``, and for CNNs
+    ``leak=1e-3``. It depends on the batch size of a process.
 
     Args:
         alpha, reweight, squared, batch_spectrum, log_weight, normalize, focal_beta: See
@@ -145,7 +142,7 @@ class FocalFrequencyLoss(nn.Module):
     ) -> None:
         super().__init__()
         if alpha <= 0:
-            raise InputError(f'alpha must be positive, got {alpha} (reweight=False removes the weight)')
+            raise InputError(f'alpha must be positive, got {alpha}: reweight=False removes the weight')
         if normalize not in NORMALIZE:
             raise InputError(f'normalize must be one of {", ".join(NORMALIZE)}, got {normalize!r}')
         if focal_beta is not None and (focal_beta <= 0 or squared):

@@ -1,4 +1,4 @@
-"""The two losses, put together (Eq. 6)."""
+"""The two losses together (Eq. 6)."""
 
 from mmengine.model import BaseModule
 from torch import Tensor
@@ -12,11 +12,10 @@ class A2MIMHead(BaseModule):
     """L = L_spa + lambda * L_freq (Eq. 6).
 
     Args:
-        loss_spa: Config of the pixel loss; called with (pred, target, mask).
-            Defaults to L1, the mean over hidden pixels and channels.
-        loss_freq: Config of the frequency loss; called likewise.
-        lambda_freq: The weight of L_freq, at least 0 (Section 4: 0.5). At 0
-            it is not computed.
+        loss_spa: Config of the pixel loss, which is called with (pred, target, mask). The default is L1, the
+            mean over hidden pixels and channels.
+        loss_freq: Config of the frequency loss, which is called in the same way.
+        lambda_freq: The weight of L_freq, at least 0 (Section 4: 0.5). At 0 it is not computed.
 
     Raises:
         ValueError: If ``lambda_freq`` is negative.
@@ -29,7 +28,7 @@ class A2MIMHead(BaseModule):
         lambda_freq: float = 0.5,
     ) -> None:
         super().__init__()
-        if not lambda_freq >= 0:  # nor NaN
+        if not lambda_freq >= 0:  # also refuses NaN
             raise InputError(f'lambda_freq must be at least 0, got {lambda_freq}')
         self.lambda_freq = lambda_freq
         self.loss_spa = MODELS.build(
@@ -46,7 +45,7 @@ class A2MIMHead(BaseModule):
             mask_b1hw: Mask (B, 1, H, W), 1 = hidden.
 
         Returns:
-            Scalars ``loss_spa`` and ``loss_freq``; the latter carries lambda.
+            Scalars ``loss_spa`` and ``loss_freq``. The second is multiplied by lambda.
         """
         pred_b3hw = pred_b3hw.float() if pred_b3hw.dtype.itemsize < 4 else pred_b3hw
         losses = dict(loss_spa=self.loss_spa(pred_b3hw, target_b3hw, mask_b1hw))

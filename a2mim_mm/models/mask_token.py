@@ -1,9 +1,9 @@
-"""The mask token: added inside a backbone that knows nothing of it (Section 4, "Mask Token").
+"""The mask token, added inside a backbone that does not know it (Section 4, "Mask Token").
 
     z_mask = z + T * D(M)
 
-T is one learnable vector, z the output of a named sub-module (the *site*),
-D(M) the mask resampled to the size of z.
+T is one learnable vector, z the output of a named sub-module (the *site*), and D(M) the mask resampled to the
+size of z.
 """
 
 import difflib
@@ -26,25 +26,21 @@ MODES = ('add', 'replace')
 class MaskToken(nn.Module):
     """Puts a learnable token on the hidden positions of a feature, by a forward hook.
 
-    The token is a parameter of the algorithm; the backbone gets hooks, no
-    parameter and no key. Its forward is unchanged unless it runs inside
-    :meth:`masked`. The mask then lives until the next forward of the
-    backbone, so that activation checkpointing, which runs the site again
-    during backward, sees the same mask; so each backward under checkpointing
-    must come before the next forward.
+    The token is a parameter of the algorithm. The backbone gets hooks, but no parameter and no key. Its
+    forward is unchanged unless it runs inside :meth:`masked`. The mask is kept until the next forward of the
+    backbone, because activation checkpointing runs the site again during backward and must see the same mask.
+    So under checkpointing each backward must come before the next forward.
 
     Args:
-        channels: Number of channels C of the feature; it tells the channel axis.
-        site: Name of the sub-module whose output receives the token, as in
-            ``backbone.named_modules()``: ``'layer3'`` (ResNet-50, stage 3),
-            ``'layers.4'`` (ViT-S, layer 5), ``'layers.7'`` (ViT-B, layer 8).
+        channels: Number of channels C of the feature. It tells the channel axis.
+        site: Name of the sub-module whose output receives the token, as in ``backbone.named_modules()``:
+            ``'layer3'`` (ResNet-50, stage 3), ``'layers.4'`` (ViT-S, layer 5), ``'layers.7'`` (ViT-B, layer
+            8).
         mode: ``'add'`` (the paper) or ``'replace'`` (Figure 6's "Replacing").
-        layout: ``'bchw'``, ``'bhwc'``, or ``'blc+N'``: N extra tokens, then the
-            patch tokens row by row (``'blc'``: none). Needed only where the
-            shape of the feature fits more than one.
-        gate_init: Where given, hidden features are first multiplied by a
-            learnable per-channel gate of this initial value (the authors'
-            released ResNet: 1e-6).
+        layout: ``'bchw'``, ``'bhwc'``, or ``'blc+N'``: N extra tokens, then the patch tokens row by row
+            (``'blc'``: no extra tokens). Needed only if the shape of the feature fits several.
+        gate_init: If given, hidden features are first multiplied by a learnable gate for each channel, which
+            starts at this value (the authors' released ResNet: 1e-6).
 
     Raises:
         ValueError: If an argument is out of range.
@@ -82,7 +78,7 @@ class MaskToken(nn.Module):
         """Install the hooks.
 
         Raises:
-            ValueError: If the backbone has no sub-module of the site's name.
+            ValueError: If the backbone has no sub-module with the name of the site.
             RuntimeError: If the token is attached already.
         """
         if self._handles:
@@ -95,7 +91,7 @@ class MaskToken(nn.Module):
         ]
 
     def remove(self) -> None:
-        """Take the hooks out again; nothing of the token stays in the backbone."""
+        """Remove the hooks. Nothing of the token stays in the backbone."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -103,7 +99,7 @@ class MaskToken(nn.Module):
 
     @contextmanager
     def masked(self, mask_bhw: Tensor) -> Iterator[None]:
-        """Let the one forward of the backbone inside this context see the mask (B, h, w).
+        """Show the mask (B, h, w) to the one forward of the backbone in this context.
 
         Raises:
             RuntimeError: If the token is not attached to a backbone.
@@ -117,8 +113,8 @@ class MaskToken(nn.Module):
             self._next_mask_bhw = None
 
     def _begin(self, _backbone: nn.Module, _args: tuple) -> None:
-        # A checkpoint around the whole backbone runs it again during backward: the mask is still needed then.
-        # (No such thing happens while compiling, and dynamo cannot trace the question.)
+        # A checkpoint around the whole backbone runs it again during backward, and the mask is still needed.
+        # (That does not happen while compiling, and dynamo cannot trace the question.)
         recomputed = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
         if recomputed and self._next_mask_bhw is None:
             return
@@ -133,7 +129,7 @@ class MaskToken(nn.Module):
         if not isinstance(first, Tensor):
             raise InputError(
                 f'the output of the token site {self.site!r} is a {type(first).__name__}, no tensor: choose '
-                'a sub-module inside it, or after it, that returns one feature'
+                'a sub-module inside it or after it that returns one feature'
             )
         if not isinstance(output, tuple):
             return self.place(output, self._mask_bhw)
@@ -157,7 +153,7 @@ class MaskToken(nn.Module):
             A feature of the same shape and dtype.
 
         Raises:
-            ValueError: If the shape fits no layout, or several.
+            ValueError: If the shape fits no layout or several.
         """
         if len(feat) != len(mask_bhw):
             raise InputError(
@@ -181,7 +177,7 @@ class MaskToken(nn.Module):
         return torch.cat([extra, self._mix(patches, hidden, (-1,))], dim=1)
 
     def _hidden(self, mask_bhw: Tensor, size: tuple[int, int]) -> Tensor:
-        """D(M), (B, *size). A cell of the feature must not stand for several mask patches."""
+        """D(M), (B, *size). A cell of the feature must not cover several mask patches."""
         grid = tuple(mask_bhw.shape[1:])
         if grid[0] > size[0] or grid[1] > size[1]:
             raise InputError(
@@ -192,7 +188,7 @@ class MaskToken(nn.Module):
         return resize_mask(mask_bhw, size)
 
     def _mix(self, feat: Tensor, hidden: Tensor, channel_view: tuple[int, ...]) -> Tensor:
-        # Autocast may have made the feature bfloat16: the token follows it, not the other way round.
+        # Autocast may have made the feature bfloat16. The token follows it.
         hidden = hidden.to(feat.dtype)
         token = self.token.to(feat.dtype).view(channel_view)
         if self.mode == 'replace':

@@ -52,7 +52,7 @@ def mask_grid(input_hw: tuple[int, int], patch_size: int) -> tuple[int, int]:
 def hidden_count(ratio: float, num_patches: int) -> int:
     """Number of hidden patches, ``ceil(ratio * num_patches - 1e-9)``: 30 of 49 at ratio 0.6.
 
-    The small number keeps a product such as 0.07 * 100 = 7.000000000000001 at 7.
+    The small number keeps products such as 0.07 * 100 = 7.000000000000001 at 7.
 
     Raises:
         ValueError: If ``ratio`` is outside (0, 1).
@@ -76,14 +76,14 @@ def draw_scores(seeds: Sequence[int | tuple[int, ...]], grid: tuple[int, int]) -
 def resize_mask(mask_bhw: Tensor, size: tuple[int, int]) -> Tensor:
     """D(M): the mask at the size of a feature map, or of the image, (B, *size).
 
-    ``nearest-exact`` picks the mask patch that holds the centre of each cell:
-    it needs no divisibility, and from the grid to the pixels it is exact.
+    ``nearest-exact`` picks the mask patch that holds the centre of each cell. Sizes need not be multiples,
+    and from the grid to the pixels it is exact.
     """
     return F.interpolate(mask_bhw[:, None], size=tuple(size), mode='nearest-exact')[:, 0]
 
 
 class PatchMask(nn.Module):
-    """What the two kinds of mask share: the patch, the ratio, and their checks."""
+    """What the kinds of mask share: patch, ratio, and how a mask follows from seeds."""
 
     def __init__(self, patch_size: int = 32, ratio: float = 0.6) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class PatchMask(nn.Module):
 
 @MODELS.register_module()
 class RandomPatchMask(PatchMask):
-    """Hides the ``hidden_count`` patches of lowest score, in each sample.
+    """Hides the patches with the lowest scores, ``hidden_count`` of them in each sample.
 
     Args:
         patch_size: Side of a mask patch, in pixels (Table A1: 32).
@@ -129,7 +129,7 @@ class RandomPatchMask(PatchMask):
     def forward(self, scores_bhw: Tensor) -> Tensor:
         """(B, h, w) scores to a mask of the same shape, on their device."""
         scores_bn = scores_bhw.flatten(1)
-        # A stable order hides the same patches on every device when two scores are equal.
+        # A stable order hides the same patches everywhere if two scores are equal.
         order_bn = scores_bn.argsort(dim=1, stable=True)
         hidden = order_bn[:, : hidden_count(self.ratio, scores_bn.shape[1])]
         mask_bn = torch.zeros_like(scores_bn, dtype=torch.float32).scatter_(1, hidden, 1.0)

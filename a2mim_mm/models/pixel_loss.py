@@ -10,7 +10,7 @@ from a2mim_mm.registry import MODELS
 def focal_l1(distance: Tensor, beta: float) -> Tensor:
     r""":math:`|d| (2 \sigma(\beta |d|) - 1)` of distances :math:`|d|`.
 
-    The gradient flows through the weight as well: it is part of the loss, not a re-weighting of it.
+    The gradient flows through the weight too: it is part of the loss.
     """
     return distance * (2 * torch.sigmoid(beta * distance) - 1)
 
@@ -19,8 +19,8 @@ def focal_l1(distance: Tensor, beta: float) -> Tensor:
 class FocalL1Loss(nn.Module):
     r"""L1 on hidden pixels that weighs a difference d by :math:`2 \sigma(\beta |d|) - 1`, in [0, 1).
 
-    Part of the ``official`` preset for CNNs; the paper's loss is plain L1
-    (mmpretrain's ``PixelReconstructionLoss``), averaged in the same way.
+    It belongs to the ``official`` preset for CNNs. The paper's loss is plain L1 (mmpretrain's
+    ``PixelReconstructionLoss``), averaged in the same way.
 
     Args:
         beta: Slope of the weight.

@@ -78,7 +78,7 @@ def mean_std(preprocessor: nn.Module) -> tuple[Tensor | float, Tensor | float]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards for each module the mode that it was in."""
+    """Evaluation mode; afterwards each module is in the mode that it was in."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

@@ -28,10 +28,10 @@ def _rectangles(rows: int, cols: int, count: int) -> Tensor:
 
 @MODELS.register_module()
 class RectangleMask(PatchMask):
-    """Hides one rectangle a sample: the masking of inpainting (Section 3.3, Figure 2e).
+    """Hides one rectangle in each sample: the masking of inpainting (Section 3.3, Figure 2e).
 
-    Its area is the nearest to ``hidden_count`` that a rectangle on the grid
-    can have, and all such rectangles are equally likely.
+    Its area is as near to ``hidden_count`` as that of a rectangle on the grid can be. All such rectangles are
+    equally likely.
 
     Args:
         patch_size: Side of a mask patch, in pixels.
@@ -42,7 +42,7 @@ class RectangleMask(PatchMask):
     """
 
     def forward(self, scores_bhw: Tensor) -> Tensor:
-        """(B, h, w) scores, of which the first counts, to a mask of the same shape, on their device."""
+        """The first of the (B, h, w) scores chooses a mask of the same shape, on their device."""
         _, rows, cols = scores_bhw.shape
         table = _rectangles(rows, cols, hidden_count(self.ratio, rows * cols)).to(scores_bhw.device)
         choice_b = (scores_bhw[:, 0, 0] * len(table)).long().clamp_(max=len(table) - 1)

@@ -16,7 +16,7 @@ MAX_EXTRA_TOKENS = 8  # cls, distillation and register tokens in front of the pa
 
 
 def find_layout(shape: tuple[int, ...], channels: int, mask_bhw: Tensor) -> str:
-    """The one layout that the shape of a feature fits, given its channel count and the mask grid."""
+    """The one layout that the shape of a feature fits, given its number of channels and the mask grid."""
     fits = []
     if len(shape) == 4:
         fits = [name for name, axis in (('bchw', 1), ('bhwc', 3)) if shape[axis] == channels]
@@ -42,10 +42,10 @@ def to_map(feat: Tensor, channels: int, mask_bhw: Tensor) -> Tensor:
     Args:
         feat: (B, C, h', w'), (B, h', w', C) or (B, n + h' * w', C).
         channels: C, which tells the channel axis.
-        mask_bhw: Mask (B, h, w), whose grid tells the shape of that of the tokens.
+        mask_bhw: Mask (B, h, w). The grid of the tokens has the shape of its grid.
 
     Raises:
-        ValueError: If the shape fits no layout, or several.
+        ValueError: If the shape fits no layout or several.
     """
     layout = find_layout(tuple(feat.shape), channels, mask_bhw)
     if layout == 'bchw':
@@ -58,7 +58,7 @@ def to_map(feat: Tensor, channels: int, mask_bhw: Tensor) -> Tensor:
 
 
 def token_grid(num_tokens: int, grid: tuple[int, int], whole: bool = False) -> tuple[int, int] | None:
-    """Rows and columns of ``num_tokens`` patch tokens: the shape of the mask grid, at another scale.
+    """Rows and columns of ``num_tokens`` patch tokens, in the proportions of the mask grid; else None.
 
     With ``whole``, only scales that are whole numbers, or one over a whole number.
     """

@@ -1,4 +1,4 @@
-"""Layer-wise learning rate decay for models whose backbone, not they themselves, knows its depth."""
+"""Layer-wise learning rate decay for models whose backbone knows its depth."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,8 +14,8 @@ from a2mim_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor):
     """mmpretrain's layer-wise decay, for classifiers, detectors and segmentors.
 
-    A parameter of depth d gets lr * decay^(D - d - 1), where ``model.backbone.get_layer_depth`` gives (d, D);
-    what is outside the backbone has the last depth, D - 1, and so the full lr. ``paramwise_cfg`` is
+    A parameter of depth d gets lr * decay^(D - d - 1), where ``model.backbone.get_layer_depth`` gives (d, D).
+    Parameters outside of the backbone have the last depth, D - 1, and so the full lr. ``paramwise_cfg`` is
     mmpretrain's: ``layer_decay_rate``, ``norm_decay_mult``, ``bias_decay_mult``, ``flat_decay_mult``,
     ``custom_keys``.
     """

@@ -1,4 +1,4 @@
-"""What a plain ViT needs in front of an FPN or a UperNet head: maps of four sizes from maps of one."""
+"""Makes maps of four sizes from maps of one, which a plain ViT needs before an FPN or a UperNet head."""
 
 import math
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ STRIDES = (4, 8, 16, 32)
 class ViTPyramid(BaseModule):
     """Rescales features of a plain ViT to strides of 4, 8, 16 and 32 pixels.
 
-    Larger maps come from transposed convolutions of stride 2, with norm and GELU between two of them; smaller
-    ones from max pooling. (Li et al., https://arxiv.org/abs/2111.11429, Section 2, for patches of 16.)
+    Larger maps come from transposed convolutions of stride 2, with norm and GELU between two of them. Smaller
+    maps come from max pooling. (Li et al., https://arxiv.org/abs/2111.11429, Section 2, for patches of 16.)
 
     Args:
         channels: Channels of the features, in and out.
@@ -27,7 +27,7 @@ class ViTPyramid(BaseModule):
         init_cfg: Of mmengine's ``BaseModule``.
 
     Raises:
-        ValueError: If ``patch_size`` is none of these.
+        ValueError: If ``patch_size`` is another number.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ViTPyramid(BaseModule):
             feats: Four features (b, channels, h, w), from lower to higher layers.
 
         Returns:
-            (b, channels, h', w') of strides 4, 8, 16 and 32, enlarged exactly, made smaller rounding up.
+            (b, channels, h', w') of strides 4, 8, 16 and 32. Smaller maps are rounded up.
 
         Raises:
             ValueError: If there are not four features.

@@ -1,4 +1,4 @@
-"""The last stage of ResNet as the head that a C4 detector runs on each region."""
+"""The last stage of ResNet, which a C4 detector runs on each region."""
 
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
@@ -11,7 +11,7 @@ from a2mim_mm.registry import MODELS
 
 @MODELS.register_module()
 class ResLayerExtraNorm(BaseModule):
-    """Stage 4 of ResNet, ``layer4``, followed by a norm that no pre-training has.
+    """Stage 4 of ResNet, ``layer4``, and a norm that no pre-training has.
 
     MoCo's ``Res5ROIHeadsExtraNorm`` (https://arxiv.org/abs/1911.05722, Appendix): the norm calibrates the
     features of a pre-trained stage for the heads. The names below ``layer4`` are those of the backbone.
