@@ -148,7 +148,7 @@ LEFT_OVER = dict(vit=['ln1.weight', 'ln1.bias'], resnet=[])  # the norm of each 
 
 @pytest.mark.parametrize('kind', RECIPES)
 def test_fine_tuning(work, pretrained, kind):
-    """It is stopped after an epoch and resumed without its pre-training. Testing repeats the validation."""
+    """It is stopped after an epoch and resumed without its pre-training."""
     base, changes, sizes = RECIPES[kind]
     config = work.config(base, **changes)
     stopped = work.config(base, hooks=[INTERRUPT], **changes)
@@ -170,7 +170,6 @@ def test_fine_tuning(work, pretrained, kind):
     begun, first, last = (work.weights(f'{name}.pth') for name in ('start_3_0', 'epoch_1', 'epoch_2'))
     assert equal(begun, first) == begun.keys() == first.keys()
     assert not equal(last, first) & {'head.fc.weight', f'backbone.{FIRST[kind]}'}
-    work.assert_test_repeats_validation(config, 2, *sizes)
 
 
 PROBES = {
