@@ -17,7 +17,7 @@ _MISSPELT = re.compile(r'unexpected keyword argument|registry|must contain the k
 
 
 def run_tool(
-    main: Callable[[], None], after_interrupt: str = 'training goes on from the last checkpoint with --resume'
+    main: Callable[[], None], after_interrupt: str = 'use --resume to continue from the last checkpoint'
 ) -> None:
     """Run a tool. It ends with one message and exit status 1 if the user can mend an error.
 

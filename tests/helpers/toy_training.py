@@ -132,7 +132,7 @@ randomness = dict(seed=0)
 
 
 def write_config(folder, extra='', name='toy'):
-    """Write the toy config, followed by `extra`; a run of its own needs a name of its own."""
+    """Write the toy config, followed by `extra`. Each run in a process needs its own name."""
     path = folder / f'{name}.py'
     path.write_text(CONFIG + extra)
     return str(path)

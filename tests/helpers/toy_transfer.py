@@ -97,7 +97,7 @@ def classification(backbone, channels=64, **settings):
 
 
 def write_settings(folder, name, settings):
-    """Write a config file; a run of its own needs a name of its own."""
+    """Write a config file. Each run in a process needs its own name."""
     path = Path(folder) / f'{name}.py'
     path.write_text(''.join(f'{key} = {value!r}\n' for key, value in settings.items()))
     return path

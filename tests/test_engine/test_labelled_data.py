@@ -21,48 +21,36 @@ SPLITS = ('train', 'val')
 PLACE = '/where/the/data/are'
 
 
-def write_coco(
-    folder, names=('cat', 'dog'), ids=None, images='images/{}', file='annotations/instances_{}.json'
-):
+def write_coco(folder, names=('cat', 'dog'), ids=(1, 2), images='images/{}', suffix=''):
     """One image with an object of each category in each split."""
-    ids = ids or range(1, len(names) + 1)
+    outline = [5, 5, 25, 5, 25, 25, 5, 25]
+    rest = dict(image_id=1, bbox=[5, 5, 20, 20], area=400, iscrowd=0, segmentation=[outline])
+    content = dict(
+        images=[dict(id=1, file_name='a.jpg', width=64, height=48)],
+        annotations=[dict(rest, id=number, category_id=number) for number in ids],
+        categories=[dict(id=number, name=name) for number, name in zip(ids, names, strict=True)],
+    )
     for split in SPLITS:
         image = folder / images.format(split) / 'a.jpg'
         image.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(image), np.zeros((48, 64, 3), np.uint8))
-        annotations = [
-            dict(
-                id=number,
-                image_id=1,
-                category_id=number,
-                bbox=[5, 5, 20, 20],
-                area=400,
-                iscrowd=0,
-                segmentation=[[5, 5, 25, 5, 25, 25, 5, 25]],
-            )
-            for number in ids
-        ]
-        content = dict(
-            images=[dict(id=1, file_name='a.jpg', width=64, height=48)],
-            annotations=annotations,
-            categories=[dict(id=number, name=name) for number, name in zip(ids, names, strict=True)],
-        )
-        path = folder / file.format(split)
+        path = folder / f'annotations/instances_{split}{suffix}.json'
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content))
 
 
-def write_masks(folder, values=(0, 1, 2), images='images/{}', masks='masks/{}', splits=SPLITS):
+def write_masks(folder, values=(0, 1, 2), masks='masks', splits=SPLITS):
     """Two images in each split; the masks have all of the values."""
+    arrays = {
+        'images/{}/{}.jpg': np.zeros((8, 2 * len(values), 3), np.uint8),
+        masks + '/{}/{}.png': np.repeat(np.array([values], np.uint8), 8, axis=0),
+    }
     for split in splits:
-        for pattern, ending, array in (
-            (images, '.jpg', np.zeros((8, 2 * len(values), 3), np.uint8)),
-            (masks, '.png', np.repeat(np.array([values], np.uint8), 8, axis=0)),
-        ):
-            folder_of = folder / pattern.format(split)
-            folder_of.mkdir(parents=True, exist_ok=True)
-            for name in 'ab':
-                cv2.imwrite(str(folder_of / (name + ending)), array)
+        for name in 'ab':
+            for pattern, array in arrays.items():
+                path = folder / pattern.format(split, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), array)
 
 
 @pytest.fixture(scope='module')
@@ -186,11 +174,6 @@ def test_boxes_alone_need_no_segmentation(detection, tmp_path):
     assert check_labelled_data(detection) == []
 
 
-def test_absent_images_are_named(detection, tmp_path):
-    (tmp_path / 'images/val/a.jpg').unlink()
-    assert f'1 of 1 images do not exist, such as {tmp_path}/images/val/a.jpg' in refusal(detection)
-
-
 def test_an_evaluator_with_another_file_is_said(detection):
     detection.val_evaluator.ann_file = 'data/coco/annotations/instances_val2017.json'
     (warning,) = check_labelled_data(detection)
@@ -250,12 +233,6 @@ def test_heads_of_a_segmentor(segmentation):
     assert 'model.auxiliary_head.1.num_classes 5' in refusal(segmentation)
 
 
-def test_masks_of_another_kind_in_validation(segmentation, tmp_path):
-    cv2.imwrite(str(tmp_path / 'masks/val/b.png'), np.zeros((8, 6, 3), np.uint8))
-    message = refusal(segmentation)
-    assert message.startswith(f'{tmp_path}/masks/val/b.png has 3 channels')
-
-
 def test_void_is_what_all_heads_ignore(segmentation, tmp_path):
     cv2.imwrite(str(tmp_path / 'masks/train/b.png'), np.full((8, 6), 3, np.uint8))
     assert 'has the value 3' in refusal(segmentation)
@@ -265,33 +242,28 @@ def test_void_is_what_all_heads_ignore(segmentation, tmp_path):
     assert check_labelled_data(segmentation) == []
 
 
-def test_no_file_has_the_ending(segmentation, tmp_path):
-    for path in (tmp_path / 'images/train').iterdir():
-        path.rename(path.with_suffix('.JPG'))
+def test_endings_and_lists(segmentation, tmp_path):
+    (tmp_path / 'images/train/b.jpg').rename(tmp_path / 'images/train/b.jpeg')
+    (warning,) = check_labelled_data(segmentation)
+    assert '(1 x .jpeg, 1 x .jpg), 1 end with' in warning and 'left out' in warning
+    (tmp_path / 'images/train/a.jpg').rename(tmp_path / 'images/train/a.JPG')
     message = refusal(segmentation)
-    assert f"no file in {tmp_path}/images/train ends with '.jpg', it holds 2 x .JPG" in message
-
-
-def test_an_empty_list_of_files(segmentation, tmp_path):
+    assert f"no file in {tmp_path}/images/train ends with '.jpg', it holds 1 x .JPG, 1 x .jpeg" in message
     (tmp_path / 'list.txt').write_text('')
     segmentation.train_dataloader.dataset.ann_file = 'list.txt'
     assert f'the list {tmp_path}/list.txt is empty' in refusal(segmentation)
 
 
-def test_a_few_files_have_another_ending(segmentation, tmp_path):
-    (tmp_path / 'images/train/b.jpg').rename(tmp_path / 'images/train/b.jpeg')
-    (warning,) = check_labelled_data(segmentation)
-    assert '(1 x .jpeg, 1 x .jpg), 1 end with' in warning and 'left out' in warning
-
-
-def test_an_image_without_a_mask(segmentation, tmp_path):
+def test_files_that_do_not_exist(segmentation, detection, tmp_path):
+    (tmp_path / 'images/val/a.jpg').rename(tmp_path / 'images/a.jpg')
+    assert f'1 of 1 images do not exist, such as {tmp_path}/images/val/a.jpg' in refusal(detection)
+    (tmp_path / 'images/a.jpg').rename(tmp_path / 'images/val/a.jpg')
+    cv2.imwrite(str(tmp_path / 'masks/val/b.png'), np.zeros((8, 6, 3), np.uint8))
+    assert refusal(segmentation).startswith(f'{tmp_path}/masks/val/b.png has 3 channels')
     (tmp_path / 'masks/val/b.png').unlink()
     message = refusal(segmentation)
     assert f'1 of 2 masks (seg_map_suffix) do not exist, such as {tmp_path}/masks/val/b.png' in message
     assert f'{tmp_path}/masks/val holds 1 x .png' in message
-
-
-def test_a_folder_that_is_not_there(segmentation, detection, tmp_path):
     segmentation.train_dataloader.dataset.data_prefix.img_path = 'nowhere'
     assert 'nowhere' in refusal(segmentation)
     detection.train_dataloader.dataset.ann_file = 'nowhere.json'
@@ -302,13 +274,7 @@ def test_a_folder_that_is_not_there(segmentation, detection, tmp_path):
 def test_coco_as_published_passes(name, tmp_path):
     """80 categories whose ids have gaps, and the configs as they are."""
     ids = [number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
-    write_coco(
-        tmp_path,
-        names=CocoDataset.METAINFO['classes'],
-        ids=ids,
-        images='{}2017',
-        file='annotations/instances_{}2017.json',
-    )
+    write_coco(tmp_path, CocoDataset.METAINFO['classes'], ids, images='{}2017', suffix='2017')
     cfg = Config.fromfile(FOLDER / f'mmdet/mask-rcnn_a2mim-{name}_coco.py')
     for split in (*SPLITS, 'test'):
         cfg[f'{split}_dataloader'].dataset.data_root = str(tmp_path)
@@ -319,8 +285,7 @@ def test_coco_as_published_passes(name, tmp_path):
 
 def test_ade20k_as_published_passes(tmp_path):
     """Values 1 to 150, and 0, which reduce_zero_label takes for void."""
-    layout = dict(images='images/{}', masks='annotations/{}', splits=('training', 'validation'))
-    write_masks(tmp_path, values=range(151), **layout)
+    write_masks(tmp_path, values=range(151), masks='annotations', splits=('training', 'validation'))
     cfg = Config.fromfile(FOLDER / 'mmseg/upernet_a2mim-vit-b_100e_ade20k-512x512.py')
     for split in (*SPLITS, 'test'):
         cfg[f'{split}_dataloader'].dataset.data_root = str(tmp_path)

@@ -51,43 +51,24 @@ def rates(cfg):
     return cfg.optim_wrapper.optimizer.lr, [one.get('eta_min') for one in cfg.param_scheduler]
 
 
-def test_rates_of_table_a1_at_its_own_batch(cfg, ranks):
-    ranks(8)
-    note = machine.scale_lr(cfg)
-    assert rates(cfg) == (pytest.approx(1.2e-3), [None, pytest.approx(1e-5), 0.85, pytest.approx(2e-5)])
-    assert note == 'lr 1.200e-03 = 1.500e-04 * 2048 / 256 (8 ranks x 256 images x 1 accumulation)'
-
-
-def test_rates_follow_the_effective_batch(cfg, ranks):
-    ranks(1)
-    cfg.train_dataloader.batch_size = 64
-    cfg.optim_wrapper.accumulative_counts = 2
-    note = machine.scale_lr(cfg)
-    assert rates(cfg) == (
-        pytest.approx(1.2e-3 / 16),
-        [None, pytest.approx(1e-5 / 16), 0.85, pytest.approx(2e-5 / 16)],
-    )
-    assert note == 'lr 7.500e-05 = 1.500e-04 * 128 / 256 (1 ranks x 64 images x 2 accumulation)'
+@pytest.mark.parametrize(
+    ('count', 'images', 'accumulation', 'factor', 'text'),
+    [
+        (8, 256, 1, 1, '1.200e-03 = 1.500e-04 * 2048 / 256 (8 ranks x 256 images x 1 accumulation)'),
+        (1, 64, 2, 1 / 16, '7.500e-05 = 1.500e-04 * 128 / 256 (1 ranks x 64 images x 2 accumulation)'),
+    ],
+)
+def test_rates_follow_the_effective_batch_once(cfg, ranks, count, images, accumulation, factor, text):
+    ranks(count)
+    cfg.train_dataloader.batch_size = images
+    cfg.optim_wrapper.accumulative_counts = accumulation
+    assert machine.scale_lr(cfg) == f'lr {text}'
+    scaled = [None, 1e-5 * factor, 0.85, 2e-5 * factor]
+    assert rates(cfg) == (pytest.approx(1.2e-3 * factor), pytest.approx(scaled))
     assert cfg.param_scheduler[0].start_factor == 1e-4
-
-
-def test_accumulation_4_gives_the_lr_of_batch_times_4(cfg, ranks):
-    ranks(2)
-    larger = copy.deepcopy(cfg)
-    cfg.optim_wrapper.accumulative_counts = 4
-    larger.train_dataloader.batch_size *= 4
-    machine.scale_lr(cfg)
-    machine.scale_lr(larger)
-    assert rates(cfg) == rates(larger)
-
-
-def test_rates_are_scaled_once(cfg, ranks):
-    ranks(2)
-    machine.scale_lr(cfg)
+    assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=count * images * accumulation)
     first = rates(cfg)
-    assert 'auto_scale_lr is off' in machine.scale_lr(cfg)
-    assert rates(cfg) == first
-    assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=512)
+    assert 'auto_scale_lr is off' in machine.scale_lr(cfg) and rates(cfg) == first
 
 
 @pytest.mark.parametrize('rule', [None, dict(enable=False, base_batch_size=16)])

@@ -17,12 +17,13 @@ from a2mim_mm.engine.run_tool import run_tool
 from a2mim_mm.models.masking import RandomPatchMask, resize_mask
 
 browse = tool('browse_data')
+browse.pipeline_speed.__defaults__ = (0.1,)  # seconds
 SIZE, PATCH = 64, 16
 
 
 @pytest.fixture
 def config(tmp_path):
-    """Content of a pre-training config on 6 photos, one of which is empty."""
+    """A pre-training config on 6 photos. One of them is empty."""
     paths = write_photos(tmp_path / 'data', 6)
     paths[2].write_bytes(b'')
     return dict(

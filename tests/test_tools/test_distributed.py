@@ -97,7 +97,7 @@ def test_two_ranks_train_as_one_process_with_the_same_global_batch(ranks, tmp_pa
     grids = [cv2.imread(str(folder / name / 'reconstructions/epoch_0001.png')) for name in ('one', 'two')]
     assert np.abs(grids[0].astype(int) - grids[1]).max() <= 1
 
-    # One process goes on where two ranks stopped, with twice the iterations an epoch.
+    # One process continues where two ranks stopped. Its epochs have twice the iterations.
     options = ['train_dataloader.batch_size=4', 'train_cfg.max_epochs=2']
     config = write_pretraining(folder, 'resumed', batch_size=8)
     tool('train').main([config, '--work-dir', str(folder / 'two'), '--resume', '--cfg-options', *options])

@@ -113,6 +113,7 @@ def test_resume_refuses_what_it_cannot_continue(refuse, finished):
     message = refuse(LONGER, '--work-dir', 'v', '--resume', 'weights.pth')
     assert 'has no meta, message_hub, optimizer' in message and '--pretrained weights.pth' in message
     assert 'damaged or cut short' in refuse(LONGER, '--work-dir', 'v', '--resume', 'cut.pth')
+    (finished / 'last_checkpoint').write_text(str(checkpoint))
     checkpoint.unlink()
     message = refuse(LONGER, '--work-dir', 'w', '--resume')
     assert 'last_checkpoint' in message and 'which does not exist' in message
@@ -121,7 +122,7 @@ def test_resume_refuses_what_it_cannot_continue(refuse, finished):
 
 
 def test_a_folder_that_holds_a_training_is_not_overwritten(train, refuse, finished):
-    """One that is stopped before its first checkpoint leaves nothing of the one before to go on from."""
+    """With --overwrite, --resume finds nothing of the old training either."""
     before = (finished / 'epoch_2.pth').read_bytes()
     message = refuse('', '--work-dir', 'w')
     assert 'there is a training in w already' in message
@@ -210,6 +211,14 @@ def test_an_error_of_a_worker_is_said_as_if_there_was_none(refuse, toy_run, tmp_
     assert message.count('\n') == 1 and 'a.jpg: the file is empty' in message
 
 
+def test_a_sampler_without_keys_is_refused(refuse, sample_photos):
+    """Its images would have the same crop in every epoch."""
+    pipeline = [dict(type='a2mim_mm.LoadImage')]
+    dataset = dict(type='a2mim_mm.UnlabelledImages', data_root=str(sample_photos), pipeline=pipeline)
+    message = refuse(f'train_dataloader["dataset"] = {dataset!r}')
+    assert 'train_dataloader: DefaultSampler' in message and 'a2mim_mm.KeyedSampler' in message
+
+
 def test_missing_detection_is_said(run, tmp_path, monkeypatch):
     path = tmp_path / 'detector.py'
     path.write_text("_base_ = 'mmtrack::_base_/default_runtime.py'\n")
@@ -274,13 +283,13 @@ def test_evaluation(run, toy, refuse, toy_run, tmp_path):
 
 
 def test_ctrl_c_in_a_terminal(toy, tmp_path):
-    """A real SIGINT while training runs: one line, status 130, and a checkpoint to go on from."""
+    """A real SIGINT during training ends in one line and status 130, and leaves a checkpoint."""
     env = {**os.environ, 'PYTHONPATH': f'{ROOT}{os.pathsep}{ROOT}/tests', 'OMP_NUM_THREADS': '1'}
-    config = toy('train_cfg.update(max_epochs=100000)')
+    config = toy('train_cfg.update(max_epochs=5000)')
     command = [sys.executable, str(ROOT / 'tools' / 'train.py'), config, '--work-dir', str(tmp_path / 'w')]
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not (tmp_path / 'w' / 'last_checkpoint').exists():
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)

@@ -72,6 +72,8 @@ def test_labels_that_do_not_fit_are_refused_before_data_sets_are_built(name, tmp
                 'train_cfg.val_interval=2',
                 'model.neck.in_channels=[64,128,256,512]',
                 'model.train_cfg.rcnn.sampler.num=64',
+                'model.train_cfg.rpn_proposal.max_per_img=100',
+                'model.test_cfg.rpn.max_per_img=100',
                 'model.test_cfg.rcnn.score_thr=0.0',
             ),
         ),

@@ -1,4 +1,4 @@
-"""Data whose classes are not those of the model, or not those of the other data, are refused by name."""
+"""Data are refused if their classes differ from those of the model or of the other data."""
 
 from types import SimpleNamespace
 

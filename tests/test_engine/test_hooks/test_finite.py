@@ -1,4 +1,4 @@
-"""Training stops at the first number that is not finite: before the step, and before anything is saved."""
+"""Training stops at the first number that is not finite, before the step and before a checkpoint."""
 
 import pytest
 import torch

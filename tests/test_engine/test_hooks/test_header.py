@@ -1,4 +1,4 @@
-"""What a run says: a header, early lines, one learning rate; the rest is in the log file."""
+"""The console shows a header, early lines and one learning rate. The rest goes to the log file."""
 
 import re
 
@@ -67,7 +67,7 @@ def test_a_complete_training_says_so_and_a_test_has_a_header_too(say, tmp_path, 
     assert 'already complete: epoch 2 of 2 epochs' in shown and 'Epoch(train)' not in shown
 
 
-def test_first_lines_come_early_whatever_the_interval(say):
+def test_first_lines_do_not_wait_for_the_interval(say):
     extra = "default_hooks['logger']['interval'] = 100\ntrain_dataloader['dataset']['length'] = 60\n"
     shown = say(extra + "train_cfg['max_epochs'] = 1")
     assert re.findall(r'\[1\]\[ ?(\d+)/30\]', shown) == ['1', '5', '20', '30']

@@ -1,4 +1,4 @@
-"""Pictures of the training's progress show the same images, and leave the training as it is."""
+"""Pictures of the progress show the same images each time, and do not change the training."""
 
 import cv2
 import numpy as np
@@ -38,7 +38,7 @@ def test_grids_are_drawn_every_interval_and_at_the_end(train):
 
 
 def test_originals_are_training_images_from_end_to_end_in_rgb(train, monkeypatch):
-    """Drawing them does not change the training; it ends with a picture of the last epoch only once."""
+    """Drawing does not change the training, and the last epoch is drawn once."""
     seen = []
 
     def keep(columns, **_):

@@ -1,4 +1,4 @@
-"""Schedules end with their training, and keep to it where epochs change their length."""
+"""A schedule ends with its training, and follows it if the length of an epoch changes."""
 
 import json
 import shutil
@@ -107,7 +107,7 @@ POLY = "param_scheduler = [dict(type='PolyLR', eta_min=0.01, begin=0, end={}, by
     ],
 )
 def test_a_schedule_that_ends_elsewhere_than_training_is_said(train, extra, words):
-    length = 18 if extra.startswith(ITERATIONS) else 8  # mmengine waits 2 s where it begins anew
+    length = 18 if extra.startswith(ITERATIONS) else 8  # mmengine waits 2 s when it restarts a loader
     extra += f"\ntrain_dataloader['dataset']['length'] = {length}"
     log = read_log(train(extra))
     assert ('the schedule does not fit a training of' in log) == bool(words)
