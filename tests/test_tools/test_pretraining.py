@@ -58,7 +58,7 @@ def test_resume_goes_on_with_parameter_groups_of_their_own(trained, tmp_path):
     log = read_log(moved)
     assert 'Epoch(train) [2][2/2]' in log
     assert 'resuming from' in log
-    assert 'Resuming keeps the lr' not in log
+    assert 'resuming keeps lr' not in log
 
 
 def test_fewer_images_than_a_batch(trained, tmp_path, capsys):

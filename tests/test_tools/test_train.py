@@ -82,7 +82,7 @@ def test_stopped_training_resumes_where_it_was(run, toy, train, tmp_path):
     assert train(longer, '--resume')[0] == 0
     log = read_log('w')
     after = log[log.index('resumed epoch: 2, iter: 8') :]
-    assert re.search(r'resuming from .*epoch_2\.pth', after) and 'needs a new training' not in after
+    assert re.search(r'resuming from .*epoch_2\.pth', after) and 'resuming keeps lr' not in after
     assert re.findall(r'Epoch\(train\) \[(\d)\]\[1/4\]', after) == ['3']
     runs = [load_checkpoint_file(tmp_path / folder / 'epoch_3.pth') for folder in ('straight', 'w')]
     assert runs[0]['meta']['iter'] == runs[1]['meta']['iter'] == 12
