@@ -81,8 +81,9 @@ def test_a_compilation_goes_on_where_it_was_stopped(dev, wheels):
             shutil.make_archive(source, 'gztar', wheels / 'made')
             shutil.rmtree(wheels / 'made')
             return
-        (source / 'made').mkdir(exist_ok=True)
-        (source / 'made' / f'{name}-any.whl').touch()
+        made = Path(options[options.index('--wheel-dir') + 1])
+        made.mkdir(exist_ok=True)
+        (made / f'{name}-any.whl').touch()
         if not (source / 'a.o').exists():
             (source / 'a.o').touch()
             raise KeyboardInterrupt
@@ -178,21 +179,32 @@ def test_half_installed_packages_are_swept_away(dev, tmp_path):
     assert sorted(path.name for path in site.iterdir()) == ['torch', 'whole-1.dist-info']
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_all_that_was_started(tmp_path, number):
-    """A shell and its child stand for pip and a compiler; make runs in the background of another shell."""
+@pytest.mark.parametrize(
+    ('ignored', 'numbers'),
+    [
+        ('INT', [signal.SIGINT]),  # in the background of a shell
+        ('INT', [signal.SIGTERM]),
+        ('INT', [signal.SIGHUP]),  # the terminal is closed
+        ('INT HUP', [signal.SIGHUP, signal.SIGTERM]),  # below nohup, a closed terminal changes nothing
+    ],
+)
+def test_a_signal_ends_all_that_was_started(tmp_path, ignored, numbers):
+    """A shell and its child stand for pip and a compiler."""
     mark(tmp_path / 'venv')
     pip, pid = tmp_path / 'venv' / 'bin' / 'python', tmp_path / 'pid'
     pip.parent.mkdir()
-    pip.write_text(f"#!/bin/sh\nsh -c 'echo $$ > {pid}; exec sleep 600'\ntrue\n")
+    pip.write_text(f"#!/bin/sh\nsh -c 'echo $$ > {pid}; exec sleep 60'\ntrue\n")
     pip.chmod(0o755)
-    script = f'trap "" INT; exec {sys.executable} {ROOT}/tools/dev/install.py lint {tmp_path}/venv'
+    script = f'trap "" {ignored}; exec {sys.executable} {ROOT}/tools/dev/install.py lint {tmp_path}/venv'
     with subprocess.Popen(['sh', '-c', script], stderr=subprocess.PIPE, text=True) as process:
         while not (pid.exists() and pid.read_text().strip()):
             assert process.poll() is None
             time.sleep(0.05)
-        process.send_signal(number)
-        assert 'goes on from here' in process.communicate()[1] and process.returncode
+        for number in numbers:
+            assert process.poll() is None
+            process.send_signal(number)
+            time.sleep(0.5)
+        assert 'goes on from here' in process.communicate(timeout=30)[1] and process.returncode
     with pytest.raises(ProcessLookupError):
         for _ in range(100):  # until init has reaped it
             os.kill(int(pid.read_text()), 0)
