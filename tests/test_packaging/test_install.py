@@ -55,7 +55,8 @@ def test_mmcv_never_comes_from_the_cache_of_pip(dev, wheels):
     dev.mmcv_ops.install_mmcv(env, with_ops=False)
     dev.mmcv_ops.install_mmcv(env, with_ops=True)
     (wheels / 'ops').mkdir()
-    kept = wheels / 'ops' / f'onedl_mmcv-{dev.mmcv_ops.pin("onedl-mmcv")}-cp311-cp311-linux_x86_64.whl'
+    version = dev.environment.pin('onedl-mmcv')
+    kept = wheels / 'ops' / f'onedl_mmcv-{version}-cp311-cp311-linux_x86_64.whl'
     kept.touch()
     dev.mmcv_ops.install_mmcv(env, with_ops=True)
     ops = wheels / 'venv' / 'lib' / 'python3.11' / 'site-packages' / 'mmcv' / '_ext.so'
@@ -63,16 +64,16 @@ def test_mmcv_never_comes_from_the_cache_of_pip(dev, wheels):
     ops.touch()
     dev.mmcv_ops.install_mmcv(env, with_ops=True)
     assert all(call[:3] == ('install', '--no-cache-dir', '--no-deps') for call in env.calls)
-    assert [call[5:] for call in env.calls] == [
-        ('--no-binary', 'onedl-mmcv', 'onedl-mmcv'),
-        ('--force-reinstall', 'onedl-mmcv'),
+    assert [call[3:] for call in env.calls] == [
+        ('--no-binary', 'onedl-mmcv', f'onedl-mmcv=={version}'),
+        ('--force-reinstall', f'onedl-mmcv=={version}'),
         ('--force-reinstall', str(kept)),
         (str(kept),),
     ]
 
 
 def test_a_compilation_goes_on_where_it_was_stopped(dev, wheels):
-    name = f'onedl_mmcv-{dev.mmcv_ops.pin("onedl-mmcv")}'
+    name = f'onedl_mmcv-{dev.environment.pin("onedl-mmcv")}'
 
     def pip(verb, *options):
         source = wheels / 'source' / name
