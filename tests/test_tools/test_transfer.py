@@ -75,6 +75,7 @@ def test_labels_that_do_not_fit_are_refused_before_data_sets_are_built(name, tmp
                 'model.train_cfg.rpn_proposal.max_per_img=100',
                 'model.test_cfg.rpn.max_per_img=100',
                 'model.test_cfg.rcnn.score_thr=0.0',
+                'model.test_cfg.rcnn.max_per_img=40',
             ),
         ),
     ],
