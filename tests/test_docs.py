@@ -1,11 +1,12 @@
 """What the documents say about the tree and the code is so."""
 
 import re
+import shlex
 import subprocess
 
 import pytest
 import torch
-from helpers.toy_training import ROOT
+from helpers.toy_training import ROOT, tool
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
@@ -53,7 +54,7 @@ def test_the_lines_of_the_method_compute_the_loss(model):
     )
     exec(snippet('model.mask_token.masked'), known)
     losses = model.loss([images], [DataSample(mask_seed=seed) for seed in seeds])
-    torch.testing.assert_close(known['l1'], losses['loss_spa'])
+    torch.testing.assert_close(known['loss_spa'], losses['loss_spa'])
     torch.testing.assert_close(known['loss'], sum(losses.values()))
     known['loss'].backward()
     own = [param.grad.clone() for param in model.parameters()]
@@ -74,6 +75,22 @@ def test_the_example_of_the_python_api_runs(model, sample_photos, tmp_path, monk
     assert found['pooled'].shape == (12, 128)
     assert found['features'].keys() == {'layers.1', 'layers.3'}
     assert found['pictures']['composite'].shape == (12, 3, 64, 64)
+
+
+def commands() -> list[str]:
+    """The calls of our Python tools in all documents, each once, in one line; [...] marks a template."""
+    text = '\n'.join(path.read_text() for path in DOCUMENTS).replace('\\\n', ' ')
+    lines = re.findall(r'^ {4,}python (tools/[^\n[#]*)(?:#.*)?$', text, re.MULTILINE)
+    return sorted({' '.join(line.split()) for line in lines})
+
+
+@pytest.mark.parametrize('command', commands())
+def test_commands_are_understood(command):
+    path, *arguments = shlex.split(command)
+    name = path.removeprefix('tools/').removesuffix('.py')
+    folder, _, stem = name.rpartition('/')
+    parse = getattr(tool('analysis/arguments'), f'parse_{stem}') if folder else tool(name).parse_args
+    parse(arguments)
 
 
 @pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
