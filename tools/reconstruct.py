@@ -104,6 +104,7 @@ def load(args: argparse.Namespace) -> A2MIM:
             f'config {cfg.filename} builds a {type(model).__name__}: only A2MIM reconstructs images'
         )
     model.pretrained_cfg = dict(input_size=(3, *size_hw))
+    print(f'built as {args.config} says')
     return model
 
 

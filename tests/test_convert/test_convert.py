@@ -514,7 +514,9 @@ def test_an_image_size_that_the_patch_does_not_divide_is_refused(vit, tmp_path, 
 
 
 def test_an_image_size_is_none_of_a_resnet(sources, tmp_path):
-    with pytest.raises(ConversionError, match='--img-size is for the positions of a ViT, this is a ResNet'):
+    with pytest.raises(
+        ConversionError, match='--img-size is for the positions of a ViT, but this is a ResNet'
+    ):
         convert_checkpoint(sources['resnet'], tmp_path / 'x.pth', 'mmpretrain', img_size=64)
     assert not left_in(tmp_path)
 
@@ -532,7 +534,7 @@ def test_an_image_size_is_none_of_a_resnet(sources, tmp_path):
         ('heads=5', '5 heads do not divide the width 64'),
         ('deit-small', '6 heads do not divide the width 64'),
         ('base', '12 heads do not divide the width 64'),
-        ('large', '--arch large is .*1024.*, the source is .*64'),
+        ('large', '--arch large is .*1024.*, but the source is .*64'),
     ],
 )
 def test_wrong_archs_are_refused(vit, tmp_path, arch, message):
@@ -645,7 +647,7 @@ def test_the_tool_says_what_is_wrong_in_one_message(tmp_path, capsys, kind):
 
 
 def test_trust_is_warned_about(vit, tmp_path):
-    with pytest.warns(UserWarning, match='whatever code it holds runs now'):
+    with pytest.warns(UserWarning, match='any code that it holds runs now'):
         convert_checkpoint(
             vit, tmp_path / 'x.pth', 'mmpretrain', arch=HEADS, trust=True, log=lambda line: None
         )

@@ -664,7 +664,7 @@ def test_an_unknown_origin_is_refused():
 
 
 def test_names_of_no_format_are_shown():
-    with pytest.raises(ConversionError, match='among its 2 weights are a.weight, b.weight'):
+    with pytest.raises(ConversionError, match='Its 2 weights include a.weight, b.weight'):
         detect(tensors('a.weight', 'b.weight'), 'x')
 
 

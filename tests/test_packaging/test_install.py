@@ -55,7 +55,8 @@ def test_mmcv_never_comes_from_the_cache_of_pip(dev, wheels):
     dev.mmcv_ops.install_mmcv(env, with_ops=False)
     dev.mmcv_ops.install_mmcv(env, with_ops=True)
     (wheels / 'ops').mkdir()
-    kept = wheels / 'ops' / f'onedl_mmcv-{dev.mmcv_ops.pin("onedl-mmcv")}-cp311-cp311-linux_x86_64.whl'
+    version = dev.environment.pin('onedl-mmcv')
+    kept = wheels / 'ops' / f'onedl_mmcv-{version}-cp311-cp311-linux_x86_64.whl'
     kept.touch()
     dev.mmcv_ops.install_mmcv(env, with_ops=True)
     ops = wheels / 'venv' / 'lib' / 'python3.11' / 'site-packages' / 'mmcv' / '_ext.so'
@@ -63,16 +64,16 @@ def test_mmcv_never_comes_from_the_cache_of_pip(dev, wheels):
     ops.touch()
     dev.mmcv_ops.install_mmcv(env, with_ops=True)
     assert all(call[:3] == ('install', '--no-cache-dir', '--no-deps') for call in env.calls)
-    assert [call[5:] for call in env.calls] == [
-        ('--no-binary', 'onedl-mmcv', 'onedl-mmcv'),
-        ('--force-reinstall', 'onedl-mmcv'),
+    assert [call[3:] for call in env.calls] == [
+        ('--no-binary', 'onedl-mmcv', f'onedl-mmcv=={version}'),
+        ('--force-reinstall', f'onedl-mmcv=={version}'),
         ('--force-reinstall', str(kept)),
         (str(kept),),
     ]
 
 
 def test_a_compilation_goes_on_where_it_was_stopped(dev, wheels):
-    name = f'onedl_mmcv-{dev.mmcv_ops.pin("onedl-mmcv")}'
+    name = f'onedl_mmcv-{dev.environment.pin("onedl-mmcv")}'
 
     def pip(verb, *options):
         source = wheels / 'source' / name
@@ -81,8 +82,9 @@ def test_a_compilation_goes_on_where_it_was_stopped(dev, wheels):
             shutil.make_archive(source, 'gztar', wheels / 'made')
             shutil.rmtree(wheels / 'made')
             return
-        (source / 'made').mkdir(exist_ok=True)
-        (source / 'made' / f'{name}-any.whl').touch()
+        made = Path(options[options.index('--wheel-dir') + 1])
+        made.mkdir(exist_ok=True)
+        (made / f'{name}-any.whl').touch()
         if not (source / 'a.o').exists():
             (source / 'a.o').touch()
             raise KeyboardInterrupt
@@ -178,21 +180,37 @@ def test_half_installed_packages_are_swept_away(dev, tmp_path):
     assert sorted(path.name for path in site.iterdir()) == ['torch', 'whole-1.dist-info']
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_all_that_was_started(tmp_path, number):
-    """A shell and its child stand for pip and a compiler; make runs in the background of another shell."""
+@pytest.mark.parametrize(
+    ('on_hangup', 'numbers'),
+    [
+        (signal.SIG_DFL, [signal.SIGINT]),
+        (signal.SIG_DFL, [signal.SIGTERM]),
+        (signal.SIG_DFL, [signal.SIGHUP]),  # the terminal is closed
+        (signal.SIG_IGN, [signal.SIGHUP, signal.SIGTERM]),  # below nohup, a closed terminal changes nothing
+    ],
+)
+def test_a_signal_ends_all_that_was_started(tmp_path, on_hangup, numbers):
+    """A shell and its child stand for pip and a compiler; a background job ignores Ctrl-C."""
     mark(tmp_path / 'venv')
     pip, pid = tmp_path / 'venv' / 'bin' / 'python', tmp_path / 'pid'
     pip.parent.mkdir()
-    pip.write_text(f"#!/bin/sh\nsh -c 'echo $$ > {pid}; exec sleep 600'\ntrue\n")
+    pip.write_text(f"#!/bin/sh\nsh -c 'echo $$ > {pid}; exec sleep 60'\ntrue\n")
     pip.chmod(0o755)
-    script = f'trap "" INT; exec {sys.executable} {ROOT}/tools/dev/install.py lint {tmp_path}/venv'
-    with subprocess.Popen(['sh', '-c', script], stderr=subprocess.PIPE, text=True) as process:
+
+    def background():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, on_hangup)
+
+    command = [sys.executable, ROOT / 'tools' / 'dev' / 'install.py', 'lint', tmp_path / 'venv']
+    with subprocess.Popen(command, preexec_fn=background, stderr=subprocess.PIPE, text=True) as process:
         while not (pid.exists() and pid.read_text().strip()):
             assert process.poll() is None
             time.sleep(0.05)
-        process.send_signal(number)
-        assert 'goes on from here' in process.communicate()[1] and process.returncode
+        for number in numbers:
+            assert process.poll() is None
+            process.send_signal(number)
+            time.sleep(0.5)
+        assert 'goes on from here' in process.communicate(timeout=30)[1] and process.returncode
     with pytest.raises(ProcessLookupError):
         for _ in range(100):  # until init has reaped it
             os.kill(int(pid.read_text()), 0)

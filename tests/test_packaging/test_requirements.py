@@ -45,12 +45,6 @@ def test_pins_of_the_tested_stack_lie_in_the_ranges_of_the_wheel():
     assert '81' not in asked.specifier, 'it has no pkg_resources, which mmengine imports'
 
 
-def test_every_limit_has_a_reason():
-    for name in NAMES:
-        for line in (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines():
-            assert '#' in line or not re.search('==|<', line), f'{name}.txt: {line}'
-
-
 def test_no_package_of_the_other_line_of_openmmlab():
     official = {'mmengine', 'mmcv', 'mmcv-lite', 'mmcv-full', 'mmpretrain', 'mmdet', 'mmsegmentation'}
     assert not official & {package for name in NAMES for package in requirements(name)}

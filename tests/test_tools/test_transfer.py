@@ -71,10 +71,26 @@ def test_labels_that_do_not_fit_are_refused_before_data_sets_are_built(name, tmp
                 'train_cfg.max_epochs=2',
                 'train_cfg.val_interval=2',
                 'model.neck.in_channels=[64,128,256,512]',
+                'model.neck.out_channels=16',
+                'model.rpn_head.in_channels=16',
+                'model.rpn_head.feat_channels=16',
+                *(
+                    f'model.roi_head.{part}=16'
+                    for part in (
+                        'bbox_roi_extractor.out_channels',
+                        'mask_roi_extractor.out_channels',
+                        'bbox_head.in_channels',
+                        'bbox_head.conv_out_channels',
+                        'bbox_head.fc_out_channels',
+                        'mask_head.in_channels',
+                        'mask_head.conv_out_channels',
+                    )
+                ),
                 'model.train_cfg.rcnn.sampler.num=64',
                 'model.train_cfg.rpn_proposal.max_per_img=100',
                 'model.test_cfg.rpn.max_per_img=100',
                 'model.test_cfg.rcnn.score_thr=0.0',
+                'model.test_cfg.rcnn.max_per_img=40',
             ),
         ),
     ],

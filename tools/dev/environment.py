@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED_GB = 9  # torch with CUDA takes 5.5 and pip's cache of it 3 (measured)
 HEARTBEAT_S = 30
+
+
+def pin(package: str) -> str:
+    """The version to which the requirements pin a package."""
+    text = ''.join(path.read_text() for path in (ROOT / 'requirements').glob('*.txt'))
+    return re.search(rf'^{package}==([\w.]+)', text, re.MULTILINE)[1]
 
 
 class InstallError(SystemExit):

@@ -9,13 +9,13 @@ import signal
 import sys
 from pathlib import Path
 
-from environment import Environment, InstallError, say
+from environment import Environment, InstallError, pin, say
 from mmcv_ops import ensure_ops, install_mmcv
 
 REQUIREMENTS = {
     'demo': [f'-rrequirements/{name}.txt' for name in ('build', 'runtime', 'mminstall', 'optional')],
     'test': ['-rrequirements.txt'],
-    'lint': ['-crequirements/tests.txt', 'ruff'],
+    'lint': [f'ruff=={pin("ruff")}'],
 }
 
 

@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from environment import ROOT, Environment, InstallError, say
+from environment import ROOT, Environment, InstallError, pin, say
 
 MMCV = 'onedl-mmcv'
 ALONE = ('--no-cache-dir', '--no-deps')
@@ -27,12 +27,6 @@ f'release {major}.' in told or sys.exit(f'torch sees a GPU, but there is no nvcc
 """
 
 
-def pin(package: str) -> str:
-    """The version to which the requirements pin a package."""
-    text = ''.join((ROOT / 'requirements' / name).read_text() for name in ('build.txt', 'mminstall.txt'))
-    return re.search(rf'^{package}==([\w.]+)', text, re.MULTILINE)[1]
-
-
 def folder() -> Path:
     """Where this clone keeps what it compiles for this torch and this Python."""
     return ROOT / '.wheels' / f'torch{pin("torch")}-cp{sys.version_info[0]}{sys.version_info[1]}'
@@ -44,13 +38,14 @@ def install_mmcv(env: Environment, with_ops: bool) -> None:
     Without ops, pip builds it apart from torch. With ops, pip takes the wheel that this clone keeps, or one
     that it finds (PIP_FIND_LINKS). If there is neither, `ensure_ops` compiles.
     """
+    wanted = f'{MMCV}=={pin(MMCV)}'
     if not with_ops:
-        options = ['--no-binary', MMCV, MMCV]
+        options = ['--no-binary', MMCV, wanted]
     else:
         has_ops = any(env.folder.glob('lib/python*/site-packages/mmcv/_ext*.so'))
-        kept = next(folder().glob(f'ops/onedl_mmcv-{pin(MMCV)}-*.whl'), MMCV)
+        kept = next(folder().glob(f'ops/onedl_mmcv-{pin(MMCV)}-*.whl'), wanted)
         options = [str(kept)] if has_ops else ['--force-reinstall', str(kept)]
-    env.pip('install', *ALONE, '-c', 'requirements/mminstall.txt', *options)
+    env.pip('install', *ALONE, *options)
 
 
 def ensure_ops(env: Environment) -> None:
