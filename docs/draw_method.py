@@ -27,8 +27,7 @@ from a2mim_mm.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 224  # pixels of the photo
-STEPS, MASKS = 600, 8
-SHOWN = 5  # of these masks
+STEPS = 1000
 WIDTH, HEIGHT = 1600, 732  # pixels of the drawing, and its coordinates: y points down
 INK, LINE, PALE, DARK = '#1f2933', '#7b8794', '#e4e7eb', '#3e4c59'
 BLUE, ORANGE, GREEN, PURPLE = '#2f6ea5', '#d9730d', '#4d8b3f', '#7a4fa3'
@@ -47,11 +46,11 @@ def build_model() -> A2MIM:
 
 
 def learn(model: A2MIM, img_b3hw: Tensor) -> None:
-    """Learn one normalised photo (1, 3, H, W) by heart, under a few masks in turn."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=STEPS, pct_start=0.1)
+    """Learn one normalised photo (1, 3, H, W) by heart, under another mask at each step."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-4, total_steps=STEPS, pct_start=0.1)
     for step in range(STEPS):
-        mask_bhw = draw_mask(model, img_b3hw, seed=step % MASKS)
+        mask_bhw = draw_mask(model, img_b3hw, seed=1000 + step)
         mask_b1hw = resize_mask(mask_bhw, img_b3hw.shape[2:])[:, None]
         pred_b3hw = model.predict_pixels(img_b3hw, mask_bhw, mask_b1hw)
         optimizer.zero_grad()
@@ -72,7 +71,7 @@ def show_method() -> dict[str, Tensor]:
     model, photo_b3hw = build_model(), fit_image(data.astronaut(), (SIZE, SIZE))[None]
     mean, std = mean_std(model.data_preprocessor)
     learn(model, (photo_b3hw * 255 - mean) / std)
-    mask_bhw = draw_mask(model, photo_b3hw, seed=SHOWN)
+    mask_bhw = draw_mask(model, photo_b3hw, seed=5)  # a mask that it has not seen
     pictures = reconstruct(model, photo_b3hw, mask_bhw)
     mask_b1hw = resize_mask(mask_bhw, (SIZE, SIZE))[:, None]
     predicted_b3hw = loss_composite(pictures['prediction'], photo_b3hw, mask_b1hw)
