@@ -73,10 +73,10 @@ def outline(cfg: Config) -> torch.nn.Module:
 
 
 def rates_of(cfg: Config, model: torch.nn.Module) -> dict[str, tuple[float, float]]:
-    """(lr, weight decay) of each trained parameter, by its name."""
-    name_of = {id(param): name for name, param in model.named_parameters()}
+    """(lr, weight decay) of each parameter, by its name; none may be frozen or left out."""
     groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
-    return {name_of[id(p)]: (group['lr'], group['weight_decay']) for group in groups for p in group['params']}
+    rates = {id(p): (group['lr'], group['weight_decay']) for group in groups for p in group['params']}
+    return {name: rates[id(param)] for name, param in model.named_parameters()}
 
 
 def decays(model: torch.nn.Module, name: str) -> bool:
