@@ -208,11 +208,11 @@ def draw(shown: dict[str, Tensor]) -> Figure:
     return figure
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Learn the photo, then draw."""
     parser = argparse.ArgumentParser(description='Draw the method on one photo.')
     parser.add_argument('--out', type=Path, default=ROOT / 'docs/method.png', metavar='PICTURE.png')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     draw(show_method()).savefig(args.out, transparent=True, pil_kwargs=dict(optimize=True))
 
 

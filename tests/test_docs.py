@@ -1,5 +1,6 @@
 """What the documents say about the tree and the code is so."""
 
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -10,6 +11,7 @@ from helpers.toy_training import ROOT, tool
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
+from PIL import Image
 
 from a2mim_mm.models import A2MIM, focal_frequency_loss
 from a2mim_mm.models.masking import resize_mask
@@ -75,6 +77,16 @@ def test_the_example_of_the_python_api_runs(model, sample_photos, tmp_path, monk
     assert found['pooled'].shape == (12, 128)
     assert found['features'].keys() == {'layers.1', 'layers.3'}
     assert found['pictures']['composite'].shape == (12, 3, 64, 64)
+
+
+def test_the_picture_of_the_method_is_drawn(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location('draw_method', ROOT / 'docs/draw_method.py')
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(script, 'STEPS', 2)
+    script.main(['--out', str(tmp_path / 'method.png')])
+    assert Image.open(tmp_path / 'method.png').size == Image.open(ROOT / 'docs/method.png').size
+    assert (ROOT / 'docs/method.png').stat().st_size < 400_000
 
 
 def commands() -> list[str]:
