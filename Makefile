@@ -45,7 +45,7 @@ format: install-lint  ## sort imports, fix what ruff can fix, format
 
 install-demo install-test install-lint: install-%: $(STAMP)-%
 
-$(STAMP)-%: $(DEPENDS) $(if $(wildcard $(PY)),,missing) | python-fits
+$(STAMP)-%: $(DEPENDS) $(if $(wildcard $(VENV)/bin/python),,missing) | python-fits
 	@mkdir -p "$(CACHE)/tmp"
 	@$(INSTALL) $* "$(VENV)"
 	@touch $@

@@ -56,7 +56,7 @@ def test_commands_install_first_and_keep_caches_in_the_clone(call, tmp_path):
 @pytest.fixture
 def install(call, tmp_path):
     """Calls make in a clone; returns what the installer was told, or nothing if it did not run."""
-    clone = tmp_path / 'clone'
+    clone = tmp_path / 'a clone'
     (clone / 'tools' / 'dev').mkdir(parents=True)
     (clone / 'tools' / 'dev' / 'install.py').write_text(INSTALL)
     shutil.copy(ROOT / 'Makefile', clone)
@@ -73,7 +73,7 @@ def install(call, tmp_path):
 
 
 def test_what_is_up_to_date_is_not_installed_again(install, tmp_path):
-    clone, another = tmp_path / 'clone', tmp_path / 'python'
+    clone, another = tmp_path / 'a clone', tmp_path / 'python'
     another.write_text(f'#!/bin/sh\n[ "$1" = -V ] && echo Python 3.99 || exec {sys.executable} "$@"\n')
     another.chmod(0o755)
     assert install('test') and install('demo') and not install('test') and not install('demo')
@@ -90,7 +90,7 @@ def test_what_is_up_to_date_is_not_installed_again(install, tmp_path):
 def test_nothing_leaks_into_pip(install, tmp_path):
     target, env = install('demo', PYTHONPATH='elsewhere', PIP_TARGET='elsewhere', PIP_USER='1')
     assert target == 'demo' and 'PYTHONPATH' not in env and 'PIP_TARGET' not in env and env['PIP_USER'] == '0'
-    assert env['TMPDIR'] == f'{tmp_path}/clone/.cache/tmp' and Path(env['TMPDIR']).is_dir()
+    assert env['TMPDIR'] == f'{tmp_path}/a clone/.cache/tmp' and Path(env['TMPDIR']).is_dir()
 
 
 def test_an_old_python_is_refused_with_a_way_out(call, tmp_path):
@@ -105,7 +105,7 @@ def test_an_old_python_is_refused_with_a_way_out(call, tmp_path):
 @pytest.fixture
 def checkout(tmp_path):
     """A clone that consists of .ci/run and of a Makefile to be written."""
-    folder = tmp_path / 'clone'
+    folder = tmp_path / 'a clone'
     (folder / '.ci').mkdir(parents=True)
     shutil.copy(ROOT / '.ci' / 'run', folder / '.ci' / 'run')
 
