@@ -100,7 +100,7 @@ def test_a_good_file_passes(tmp_path):
         (changed('annotations', segmentation='abc'), 'needs polygons or'),
         (
             changed('annotations', segmentation=dict(RLE, size=[64, 48])),
-            'of size [64, 48], but its image [48, 64]',
+            'of size [64, 48], but its image is [48, 64]',
         ),
     ],
 )

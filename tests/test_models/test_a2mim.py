@@ -393,7 +393,7 @@ def test_last_output_of_any_layout_is_decoded(form):
     [
         (
             lambda feat: feat.mean(dim=(2, 3)),
-            ['(3, 48), pooled', "out_type='featmap'", 'gap_before_final_norm'],
+            ['(3, 48)', "out_type='featmap'", 'gap_before_final_norm'],
         ),
         (lambda feat: dict(feat=feat), ['returns a dict']),
         (lambda feat: feat[:, :40], ['neck.in_channels is 48', 'write neck.in_channels=40']),

@@ -156,7 +156,7 @@ def test_shipped_configs(name):
     init_default_scope(cfg.default_scope)
     with torch.device('meta'):  # names and shapes are enough
         model = MODELS.build(cfg.model)
-    assert type(model.backbone) is A2MIMViT
+    assert isinstance(model.backbone, A2MIMViT)
     settings = settings_of(model, cfg.optim_wrapper)
     assert set(settings) == {name for name, param in model.named_parameters() if param.requires_grad}
     seen = set()
