@@ -1,4 +1,4 @@
-"""Imports the data sets of mmpretrain without the line that OneDL is not there: nobody here needs it."""
+"""Imports the data sets of mmpretrain without its line about OneDL, which this package does not use."""
 
 import contextlib
 import importlib

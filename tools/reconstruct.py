@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def checkpoint_name(path: str) -> str:
-    """What a checkpoint is called where nobody named it, folder and file: ``a2mim_vit-b/epoch_800``."""
+    """The name of a checkpoint without --names: folder and file, such as ``a2mim_vit-b/epoch_800``."""
     return '/'.join(Path(path).with_suffix('').parts[-2:])
 
 

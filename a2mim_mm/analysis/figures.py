@@ -1,7 +1,7 @@
 """The pictures of the analyses, in the form of the paper's Figures 1, 3 and A1.
 
-Networks of one name are runs of one kind: their curve is the mean over runs, with a band of one standard
-deviation. The band of a single run is the spread that it has itself. The legend says which.
+Networks with the same name are runs of one kind. Their curve is the mean over runs, with a band of one
+standard deviation. The band of a single run is the spread within it. The legend says which.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ def curve_of(runs: Sequence[dict], key: str, own_band: Callable[[dict], tuple | 
     Args:
         runs: Results.
         key: Where a result has its values.
-        own_band: Lower and upper bound of a result that is the only one; None where it has none.
+        own_band: Gives the lower and upper bound of a single result, or None if it has no spread.
 
     Raises:
         ValueError: If the runs have different numbers of values.
@@ -73,7 +73,7 @@ def draw_interaction(models: Sequence[dict], path: Path) -> None:
 
 
 def draw_fourier(models: Sequence[dict], path: Path) -> None:
-    """High frequencies and variance against depth (Figure 3 a and b); blue columns: the map shrinks."""
+    """High frequencies and variance against depth (Figure 3 a and b). Maps shrink in blue columns."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), layout='constrained')
     labels = _labels(models, '95 % interval over images')
     for axes, key in ((left, 'log_amplitude'), (right, 'variance')):
@@ -94,7 +94,7 @@ def _around(mean: Sequence[float], spread: Sequence[float] | None, times: float 
 
 
 def _shrinking(models: Sequence[dict]) -> list[tuple[float, float]]:
-    """Where, between two depths, maps get smaller: if at the same depths in all networks, and not at all."""
+    """Depths between which maps get smaller; empty unless they are the same in all networks, and not all."""
     spans = [
         [
             (before, after)
@@ -110,7 +110,7 @@ def _shrinking(models: Sequence[dict]) -> list[tuple[float, float]]:
 
 
 def _labels(models: Sequence[dict], own_band: str) -> dict[str, str]:
-    """What the legend says of each name: how many runs, and what the band is."""
+    """The legend of each name: the number of runs, and what the band is."""
     labels = {}
     for name, runs in group(models).items():
         # matplotlib reads $ as mathematics, and leaves out what begins with _.

@@ -1,8 +1,8 @@
 """How much of a feature map is high frequency, and how much it varies (Section 3.3, Appendix B.3, Figure 3).
 
-After Park and Kim, "How do vision transformers work?" (2022): the log amplitude of the Fourier transform of
-feature maps along the diagonal of the spectrum, from frequency 0 to the highest, pi in both directions, and
-the variance of feature maps over positions.
+After Park and Kim, "How do vision transformers work?" (2022). One number is the log amplitude of the Fourier
+transform of feature maps, along the diagonal of the spectrum, from frequency 0 to pi in both directions. The
+other is the variance of feature maps over positions.
 
 Shape suffixes: b images, c channels, h and w rows and columns, f frequencies.
 """
@@ -33,15 +33,15 @@ COLUMNS = dict(
     variance='variance',
     variance_error='variance_error',
 )
-_TINY = 1e-6  # an amplitude of 0, in maps of channels that are off, has a logarithm too (as Park and Kim)
+_TINY = 1e-6  # gives an amplitude of 0, in channels that are off, a logarithm (as Park and Kim do)
 
 
 def diagonal(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """The bins on the diagonal of a spectrum.
 
     Returns:
-        Row and column, int64 (f,), and normalised frequency, float64 (f,): 0 to 1 in units of pi; of an odd
-        map, whose spectrum has no bin at pi, to the last one below.
+        Row and column, int64 (f,), and normalised frequency, float64 (f,), from 0 to 1 in units of pi. The
+        spectrum of an odd map has no bin at pi and ends at the last bin below.
     """
     side = min(height, width)
     steps = torch.arange(side // 2 + 1)
@@ -55,9 +55,10 @@ def diagonal(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
 def log_amplitude(feat_bchw: Tensor) -> Tensor:
     """Mean over channels of the log amplitude along the diagonal, float64 (b, f).
 
-    White noise has the same log amplitude at all frequencies: the expected logarithm of a complex amplitude
-    is (log 2) / 2 above that of a real one of the same power; frequency 0 and, of even maps, pi are real, and
-    so the others are divided by sqrt(2). (Park and Kim do not; they end at the last bin below pi.)
+    Scaled so that white noise has the same log amplitude at all frequencies. The expected logarithm of a
+    complex amplitude is (log 2) / 2 above that of a real one of the same power. Frequency 0 is real, and so
+    is pi of even maps, so the other amplitudes are divided by sqrt(2). Park and Kim do not scale; they end at
+    the last bin below pi.
     """
     height, width = feat_bchw.shape[2:]
     rows, cols, _ = diagonal(height, width)
@@ -77,7 +78,7 @@ def map_variance(feat_bchw: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class MapStatistics:
-    """Statistics of the feature maps of a site.
+    """Statistics of the feature maps at one site.
 
     Attributes:
         shape: Channels, height and width.
@@ -102,7 +103,7 @@ def map_statistics(
         batches: Normalised images.
 
     Raises:
-        ValueError: If the output of a site is no map or not finite, or it does not run once in a pass.
+        ValueError: If the output of a site is not a map or not finite, or a site does not run exactly once.
     """
     shapes, logs, variances = ({site: [] for site in sites} for _ in range(3))
 

@@ -3,12 +3,12 @@
     I^(m)(i, j) = E over S in N without {i, j}, |S| = m, of f(S + i + j) - f(S + i) - f(S + j) + f(S)
     J^(m) = E over images and pairs of |I^(m)|, divided by its mean over the orders
 
-f(S) is the score of the image whose patches outside of S are hidden. The order m is the size of the context
-S: low ones tell what two patches say almost alone, high ones what they add to nearly the whole image.
+f(S) is the score of the image whose patches outside of S are hidden. The order m is the size of S. Low orders
+tell what two patches say almost alone, high orders what they add to nearly the whole image.
 
-Pairs and contexts are drawn without replacement: where all of them are taken, the result is exact. The
-absolute value is taken after the mean over contexts; so what is left of the noise of too few contexts adds to
-the strength, most where the interaction is weakest. ``noise`` says how much it would be were there none.
+Pairs and contexts are drawn without replacement, so the result is exact where all of them are drawn. The
+absolute value is taken after the mean over contexts. The noise of too few contexts therefore adds to the
+strength, most where the interaction is weakest. ``noise`` is the strength that noise alone would show.
 
 Shape suffixes: n patches, p pairs, o orders, k contexts or masks, x images.
 """
@@ -49,19 +49,19 @@ COLUMNS = dict(
 )
 TERMS = 4  # f(S + i + j), f(S + i), f(S + j), f(S)
 _SIGNS = (1, -1, -1, 1)
-_ENUMERATED = 20  # where there are no more than so many times the contexts that are wanted, all are listed
-_ROUNDING = 1e-6  # what a sum over patches leaves of float32 log-odds
+_ENUMERATED = 20  # list all contexts if there are at most this many times the wanted number
+_ROUNDING = 1e-6  # strength that float32 log-odds show for a score that is a sum over patches
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is going to be evaluated.
+    """What will be evaluated.
 
     Attributes:
         grid: Rows and columns of the patches.
-        radius: Pairs are at most so many rows and columns apart; None: any.
+        radius: Largest distance of a pair, in rows and in columns; None for any.
         num_images: Number of images.
-        num_pairs: Number of pairs (i, j) an image.
+        num_pairs: Number of pairs (i, j) per image.
         orders: The orders m, ascending.
         contexts: Number of contexts S for each order.
     """
@@ -96,16 +96,16 @@ def make_plan(
     ratios: Sequence[float] = ORDER_RATIOS,
     radius: int | None = None,
 ) -> Plan:
-    """Decide what is evaluated. Of pairs and contexts, no more are taken than there are.
+    """Decide what to evaluate. No more pairs and contexts are taken than exist.
 
     Args:
         grid: Rows and columns of the patches.
         num_images: Number of images.
-        num_pairs: Number of pairs an image.
+        num_pairs: Number of pairs per image.
         contexts: Number of contexts for a pair and an order, at least 2. Give this or ``budget``.
-        budget: Number of forward passes that are allowed; as many contexts as fit are taken.
+        budget: Largest number of forward passes. As many contexts as fit are taken.
         ratios: The orders, as shares of n - 2.
-        radius: Pairs are at most so many rows and columns apart; None: any.
+        radius: Largest distance of a pair, in rows and in columns; None for any.
 
     Raises:
         ValueError: If an argument is out of range, or the budget is too small for 2 contexts.
@@ -129,12 +129,12 @@ def make_plan(
             grid, radius, num_images, num_pairs, orders, tuple(min(most, comb(others, m)) for m in orders)
         )
 
-    if contexts is None:  # the largest number, of those up to the budget, whose passes do not exceed it
+    if contexts is None:  # the largest number whose passes stay within the budget
         contexts = bisect_right(range(1, budget + 1), budget, key=lambda most: with_contexts(most).passes)
         if contexts < 2:
             raise InputError(
-                f'a budget of {budget:,} forward passes is too small: {with_contexts(2)}, with 2 contexts. '
-                'Take fewer images or pairs, or a larger budget'
+                f'a budget of {budget:,} forward passes is too small, since 2 contexts take '
+                f'{with_contexts(2)}: take fewer images or pairs, or a larger budget'
             )
     return with_contexts(contexts)
 
@@ -154,16 +154,16 @@ def all_pairs(grid: tuple[int, int], radius: int | None = None) -> np.ndarray:
 
 
 def draw_pairs(plan: Plan, rng: np.random.Generator) -> np.ndarray:
-    """Different pairs of a plan, int64 (p, 2)."""
+    """Draw different pairs of a plan, int64 (p, 2)."""
     pairs = all_pairs(plan.grid, plan.radius)
     return pairs[rng.choice(len(pairs), plan.num_pairs, replace=False)]
 
 
 def draw_contexts(rng: np.random.Generator, others: int, order: int, count: int) -> np.ndarray:
-    """Different subsets of ``order`` out of ``others`` patches, each as likely, bool (count, others).
+    """Draw different subsets of ``order`` out of ``others`` patches, uniformly, bool (count, others).
 
     Raises:
-        ValueError: If there are fewer than ``count``.
+        ValueError: If fewer than ``count`` exist.
     """
     total = comb(others, order)
     if count > total:
@@ -175,7 +175,7 @@ def draw_contexts(rng: np.random.Generator, others: int, order: int, count: int)
         np.put_along_axis(contexts, np.array(members, dtype=np.int64).reshape(count, order), True, axis=1)
         return contexts
     contexts = np.zeros((0, others), dtype=bool)
-    while len(contexts) < count:  # a repetition is rare, and drawn anew
+    while len(contexts) < count:  # repetitions are rare, and replaced
         keys = rng.random((count - len(contexts), others))
         drawn = keys.argsort(axis=1).argsort(axis=1) < order
         _, first = np.unique(np.concatenate([contexts, drawn]), axis=0, return_index=True)
@@ -204,7 +204,7 @@ class Interactions:
 
     @property
     def noise_o(self) -> np.ndarray:
-        """What the strength would be were all interactions 0: the mean of |N(0, error)|."""
+        """The strength that would show if all interactions were 0: the mean of |N(0, error)|."""
         return sqrt(2 / pi) * self.error_po.mean(axis=0)
 
 
@@ -218,11 +218,11 @@ def image_interactions(
     """Evaluate the interactions of one image.
 
     Args:
-        score: Kept patches, bool (k, n), to f, float (k,).
-        plan: What is evaluated.
+        score: Maps kept patches, bool (k, n), to f, float (k,).
+        plan: What to evaluate.
         seed: Seed of the run.
-        image: Number of the image; pairs and contexts follow from (seed, image) alone, so that all models
-            are asked about the same ones.
+        image: Number of the image. Pairs and contexts follow from (seed, image) alone, so all models get the
+            same ones.
         batch_size: Number of forward passes at once; the four terms of a context stay together.
 
     Raises:
@@ -241,7 +241,7 @@ def image_interactions(
 
 
 def _contexts_of(plan: Plan, i: int, j: int, rng: np.random.Generator) -> np.ndarray:
-    """The contexts of a pair, of all orders one after the other, bool (k, n) without i and j."""
+    """The contexts of a pair, order by order, bool (k, n), without i and j."""
     num_patches = plan.grid[0] * plan.grid[1]
     others = np.delete(np.arange(num_patches), [i, j])
     contexts_kn = np.zeros((sum(plan.contexts), num_patches), dtype=bool)
@@ -274,7 +274,7 @@ def _averages(delta_k: np.ndarray, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     parts = np.split(delta_k, np.cumsum(plan.contexts)[:-1])
     means = [part.mean() for part in parts]
     errors = [
-        # Drawn without replacement from all contexts there are: the more of them, the less is left to err.
+        # Contexts are drawn without replacement, so the error shrinks to 0 when all are drawn.
         sqrt(part.var(ddof=1) / len(part) * (1 - len(part) / comb(others, order))) if len(part) > 1 else 0.0
         for part, order in zip(parts, plan.orders, strict=True)
     ]
@@ -296,24 +296,23 @@ def relative_strength(strength_xo: np.ndarray, seed: int, resamples: int = 2000)
     Args:
         strength_xo: E over pairs of |I^(m)| for each image and order.
         seed: Seed of the bootstrap.
-        resamples: Number of times that as many images are drawn, with replacement.
+        resamples: Number of bootstrap samples, each of as many images, drawn with replacement.
 
     Raises:
-        ValueError: If all strengths are 0, up to rounding: a score that is a sum over patches has no
-            interactions to compare.
+        ValueError: If all strengths are 0, up to rounding: the score is then a sum over patches.
     """
     mean_o = strength_xo.mean(axis=0)
     if mean_o.max() < _ROUNDING:
         raise InputError('there are no interactions: the score is a sum over patches')
     drawn = np.random.default_rng(seed).integers(len(strength_xo), size=(resamples, len(strength_xo)))
     means_ro = strength_xo[drawn].mean(axis=1)
-    means_ro = means_ro[means_ro.any(axis=1)]  # images without any interaction may have been drawn alone
+    means_ro = means_ro[means_ro.any(axis=1)]  # a sample may hold only images without interaction
     low_o, high_o = np.percentile(means_ro / means_ro.mean(axis=1, keepdims=True), [2.5, 97.5], axis=0)
     return Strength(mean_o / mean_o.mean(), low_o, high_o)
 
 
 def score_of(subject: Subject, img_13hw: Tensor, label: int, plan: Plan, fill: str) -> Score:
-    """f: kept patches, bool (k, n), to the log-odds of the true class."""
+    """Return f of one image: it maps kept patches, bool (k, n), to the log-odds of the true class."""
     colour = fill_colour(fill, img_13hw, subject.black())
 
     @torch.no_grad()
@@ -336,7 +335,7 @@ def measure(source: Source, photos: Photos, plan: Plan, args: argparse.Namespace
         found.append(image_interactions(score, plan, args.seed, image, args.batch_size))
     strength_xo = np.stack([interactions.strength_o for interactions in found])
     relative = relative_strength(strength_xo, args.seed)
-    several = len(found) > 1  # one image tells nothing of others
+    several = len(found) > 1  # a single image has no spread
     return dict(
         images=len(photos),
         orders=plan.orders,
@@ -352,7 +351,7 @@ def measure(source: Source, photos: Photos, plan: Plan, args: argparse.Namespace
 
 
 def run(args: argparse.Namespace) -> None:
-    """Say how much it takes, measure all networks, write the report and draw the picture.
+    """Print the number of forward passes, measure all networks, write the report and draw the picture.
 
     Args:
         args: The command line of ``tools/analysis/interaction.py``.

@@ -1,4 +1,4 @@
-"""Classification by nearest neighbours of frozen features: a check that needs no training.
+"""Classification by nearest neighbours of frozen features: a check without training.
 
 Shape suffixes: n images of the bank, m queries, d feature width, k neighbours, c classes.
 """
@@ -24,11 +24,11 @@ from a2mim_mm.files import write_json
 from .networks import fill_randomly
 
 _DATA = ('training images', 'test images')
-_CHUNK = 1024  # queries at a time: their similarities to a bank of 1.3 million take 5 GB
+_CHUNK = 1024  # queries at once: their similarities to a bank of 1.3 million images take 5 GB
 
 
 def check_neighbours(num_images: int, k: int, temperature: float) -> None:
-    """Check what :func:`knn_scores` takes, for a bank of ``num_images``, before its features are at hand.
+    """Check the arguments of :func:`knn_scores` for a bank of ``num_images``, before its features exist.
 
     Raises:
         ValueError: If k or the temperature is out of range.
@@ -58,10 +58,10 @@ def knn_scores(
         query_md: (m, d) features to classify.
         num_classes: Number of classes.
         k: Number of neighbours, at most n.
-        temperature: Positive; the smaller, the more the nearest ones count.
+        temperature: Positive. The smaller it is, the more the nearest neighbours count.
 
     Returns:
-        (m, num_classes) votes, of which each row sums to 1.
+        (m, num_classes) votes. Each row sums to 1.
 
     Raises:
         ValueError: If k, the temperature or a class is out of range.
@@ -83,7 +83,7 @@ def knn_scores(
 
 
 def load_classifier(cfg: Config, pretrained: str | None, seed: int) -> nn.Module:
-    """The classifier of a config in evaluation mode, its backbone from a checkpoint, or random.
+    """The classifier of a config in evaluation mode, with its backbone from a checkpoint or random.
 
     Raises:
         ValueError: If the checkpoint does not fill the backbone.
@@ -101,10 +101,10 @@ def load_classifier(cfg: Config, pretrained: str | None, seed: int) -> nn.Module
 
 @torch.no_grad()
 def extract(model: nn.Module, loader: DataLoader, title: str) -> tuple[Tensor, Tensor]:
-    """Features (n, d), as the neck gives them, and classes (n,) of a data set.
+    """Features (n, d) after the neck, and classes (n,), of a data set.
 
     Raises:
-        ValueError: If the features of an image are no vector.
+        ValueError: If the features of an image are not a vector.
     """
     features, labels = [], []
     for batch in track(loader, description=title):
@@ -134,10 +134,10 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     require(cfg, ('model', 'train_dataloader', 'test_dataloader'), 'searched for neighbours')
     model = load_classifier(cfg, args.pretrained, args.seed)
     test_cfg = cfg.test_dataloader
-    bank_cfg = test_cfg.copy()  # the training images as the test images are seen: no random crop, in order
+    bank_cfg = test_cfg.copy()  # training images in the test pipeline: in order, without random crops
     bank_cfg.dataset = {**cfg.train_dataloader.dataset, 'pipeline': test_cfg.dataset.pipeline}
     bank, test = Runner.build_dataloader(bank_cfg), Runner.build_dataloader(test_cfg)
-    check_neighbours(len(bank.dataset), args.k, args.temperature)  # now, not when all features are there
+    check_neighbours(len(bank.dataset), args.k, args.temperature)  # fail now, before features are computed
     compare_classes(*(loader.dataset.metainfo['classes'] for loader in (bank, test)), *_DATA)
     bank_nd, labels_n = extract(model, bank, _DATA[0])
     query_md, labels_m = extract(model, test, _DATA[1])

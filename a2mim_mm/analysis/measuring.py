@@ -1,4 +1,4 @@
-"""What the tools of the analyses share: one network after the other, kept, reported, shown how far."""
+"""What the analyses share: measure each network, keep its result, report all, show progress."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ from a2mim_mm.checkpoints import install_safe_loader
 from .networks import Source
 from .report import describe, place_of, recall, write_report
 
-AFTER_INTERRUPT = 'the same command goes on with the network that was being measured, from its beginning'
+AFTER_INTERRUPT = 'run the same command to continue: it measures the interrupted network again from its start'
 
 Item = TypeVar('Item')
 
@@ -22,12 +22,12 @@ Item = TypeVar('Item')
 def analyse(
     args: argparse.Namespace, settings: dict, measure: Callable[[Source], dict], columns: dict[str, str]
 ) -> list[dict]:
-    """Measure all networks, unless they were before, and write the report.
+    """Measure all networks that no earlier run has measured, and write the report.
 
     Args:
         args: The command line: ``sources``, the words for each :class:`Source`; ``out``; ``command``.
-        settings: All that the numbers depend on besides the networks, as JSON has it.
-        measure: Computes the result of a network, as JSON has it.
+        settings: All that the numbers depend on, apart from the networks, in types that JSON has.
+        measure: Computes the result of a network, in types that JSON has.
         columns: Columns of the table, see :func:`write_report`.
 
     Returns:
@@ -35,7 +35,7 @@ def analyse(
 
     Raises:
         ValueError: If a config or a checkpoint cannot be read, before the first network is measured.
-        OSError: If the folder cannot be written, likewise.
+        OSError: If the folder cannot be written, before the first network is measured.
     """
     install_safe_loader()
     sources = [Source(*words) for words in args.sources]

@@ -1,9 +1,9 @@
-"""A trained network that is to be analysed, and how it wants its images: of mmpretrain and its kin, or timm.
+"""A trained network to analyse, and how it takes its images; from mmpretrain, its kin, or timm.
 
-A network is named by a config and a checkpoint. ``timm:NAME`` in place of a config is a network of timm;
-``random`` in place of a checkpoint leaves the weights as they are initialised. A classifier sees images as in
-its test pipeline, or timm's transform; an encoder sees whole images, scaled to cover its input size and
-cropped at the centre, so that all encoders see the same.
+A config and a checkpoint name a network. ``timm:NAME`` in place of a config is a network of timm. ``random``
+in place of a checkpoint keeps the initial weights. A classifier sees images as its test pipeline or timm's
+transform gives them. An encoder sees whole images, scaled to cover its input size and cropped at the centre,
+so all encoders see the same.
 """
 
 import inspect
@@ -41,7 +41,7 @@ class Source:
     """Where a network comes from.
 
     Attributes:
-        name: What it is called in results. Networks of one name are runs of one kind, drawn as one curve.
+        name: Its name in results. Networks with the same name are runs of one kind, drawn as one curve.
         config: Path of a config, or ``timm:NAME``.
         checkpoint: Path of a checkpoint, or ``random``.
     """
@@ -63,13 +63,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Subject:
-    """A network that is to be analysed, in evaluation mode, on its device.
+    """A network to analyse, in evaluation mode, on its device.
 
     Attributes:
         network: Normalised images (B, 3, H, W) to logits (B, classes), or to features.
         pipeline: Transforms from ``dict(img_path=...)`` to ``dict(inputs=...)``, a uint8 image (3, H, W).
         normalise: A batch of inputs (B, 3, H, W) to what the network takes, on its device.
-        classes: Names of the classes that it was trained on, where the checkpoint tells.
+        classes: Names of the classes it was trained on; None where the checkpoint does not name them.
     """
 
     network: nn.Module
@@ -83,12 +83,12 @@ class Subject:
 
 
 def load_classifier(source: Source, seed: int, num_classes: int) -> Subject:
-    """A whole network, with its classifier.
+    """Build and fill a whole network, with its classifier.
 
     Args:
         source: Where it comes from.
         seed: Seed of random weights.
-        num_classes: Number of classes of a random network of timm; other networks say it themselves.
+        num_classes: Number of classes of a random network of timm. Other networks know theirs.
 
     Raises:
         ValueError: If the config or the checkpoint cannot be read, there is no classifier, or the checkpoint
@@ -112,7 +112,7 @@ def load_classifier(source: Source, seed: int, num_classes: int) -> Subject:
 
 
 def load_encoder(source: Source, seed: int) -> Subject:
-    """A backbone, from any checkpoint that holds one: of a pre-training, a fine-tuning, or converted.
+    """Build and fill a backbone, from any checkpoint that holds one: pre-trained, fine-tuned or converted.
 
     Args:
         source: Where it comes from.
@@ -161,7 +161,7 @@ def _network(
 
 
 def fill_randomly(network: nn.Module) -> None:
-    """Initialise a network without the line that mmengine logs for each parameter."""
+    """Initialise a network, without the line that mmengine logs for each parameter."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel('ERROR')
@@ -177,8 +177,8 @@ def _fill_classifier(network: nn.Module, checkpoint: dict, source: str) -> None:
 def _check_classifier(network: nn.Module) -> None:
     if not isinstance(network, BaseClassifier):
         raise InputError(
-            f'the config builds {type(network).__name__}, which is not a classifier: fine-tune it, and take '
-            'the config and the checkpoint of that'
+            f'the config builds {type(network).__name__}, which is not a classifier: fine-tune it, and '
+            'analyse that config and checkpoint'
         )
 
 
@@ -191,7 +191,7 @@ def _see_whole_images(backbone: nn.Module) -> None:
 
 
 def _without_pretrained(part: object) -> object:
-    """A config whose parts start from no other weights."""
+    """The config without the checkpoints that its parts would start from."""
     if isinstance(part, (list, tuple)):
         return [_without_pretrained(item) for item in part]
     if not isinstance(part, dict):
@@ -233,7 +233,7 @@ def _colours(cfg: Config) -> dict:
 
 
 def _input_size(cfg: Config) -> tuple[int, int]:
-    """Height and width of the training crops, else of the test crops; 224 where the config has neither."""
+    """Height and width of the training crops, or else of the test crops, or else 224."""
     train, test = (
         _dataset(cfg[loader]).get('pipeline', []) if cfg.get(loader) else []
         for loader in ('train_dataloader', 'test_dataloader')
@@ -256,7 +256,7 @@ def _dataset(loader: dict) -> dict:
 def _timm_network(
     source: Source, content: dict | None, seed: int, num_classes: int
 ) -> tuple[nn.Module, dict]:
-    """A network of timm, and how it wants its images; ``num_classes`` are for random weights."""
+    """A network of timm, and its data config; ``num_classes`` is used for random weights."""
     library, name = timm(), source.config.removeprefix(_TIMM)
     known = library.get_pretrained_cfg(name) if library.is_model(name) else None
     if known is None:
@@ -273,7 +273,7 @@ def _timm_network(
 
 
 def _for_timm(content: dict, network: nn.Module, checkpoint: str) -> dict[str, Tensor]:
-    """The weights in a file by timm's names, classifier included, as timm itself takes those of others."""
+    """The weights of a file under timm's names, classifier included, by timm's own translation."""
     entries = state_dicts(content, checkpoint)
     usual = [name for name in ('state_dict', 'model', '') if name in entries]
     if not usual and len(entries) > 1:
@@ -284,7 +284,7 @@ def _for_timm(content: dict, network: nn.Module, checkpoint: str) -> dict[str, T
 
 
 def _num_classes(classifier: str | Sequence[str] | None, weights: dict[str, Tensor]) -> int:
-    """Number of classes of a classifier's weights; 0, which is timm's word for none, where they have none."""
+    """Number of classes of a classifier's weights; 0 (no classifier, for timm) where they have none."""
     first = classifier if isinstance(classifier, str) or not classifier else classifier[0]
     weight = weights.get(f'{first}.weight')
     return 0 if weight is None else len(weight)

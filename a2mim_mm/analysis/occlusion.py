@@ -1,7 +1,7 @@
 """Robustness against occlusion: accuracy against the share of hidden patches (Section 3.1, Figures 1, A1).
 
-After Naseer et al., "Intriguing properties of vision transformers" (2021). An image is cut into patches; a
-*ranking* says which of them go first: at occlusion ratio r, the round(r * n) patches of lowest rank.
+After Naseer et al., "Intriguing properties of vision transformers" (2021). An image is cut into patches. A
+*ranking* says which of them are hidden first: at occlusion ratio r, the round(r * n) patches of lowest rank.
 
 Shape suffixes: b images, n patches, r ratios.
 """
@@ -41,9 +41,9 @@ def drop_counts(ratios: Sequence[float], num_patches: int) -> list[int]:
 
 
 def random_ranking(seed: int, repeat: int, images: Sequence[int], num_patches: int) -> Tensor:
-    """A random ranking (b, n) for each image, which follows from (seed, repeat, number of the image) alone.
+    """A random ranking (b, n), which follows for each image from (seed, repeat, its number) alone.
 
-    So all models see the same patches hidden, whatever the size of their batches.
+    So all models get the same hidden patches, at any batch size.
     """
     return torch.stack(
         [
@@ -56,12 +56,11 @@ def random_ranking(seed: int, repeat: int, images: Sequence[int], num_patches: i
 def salient_ranking(
     network: Network, img_b3hw: Tensor, labels_b: Tensor, grid: tuple[int, int], colour: Tensor
 ) -> Tensor:
-    """The ranking (b, n) that hides first what speaks most for the true class, to the network itself.
+    """The ranking (b, n) that first hides the patches which the network itself relies on most.
 
-    A patch counts by what hiding it takes from the log-odds of the true class, to first order: the gradient
-    times the difference to the colour of hidden patches, over the pixels of the patch.
-
-    (Naseer et al. order by the attention of a DINO network, which has to be at hand.)
+    The score of a patch is the drop of the log-odds of the true class when it is hidden, to first order: the
+    gradient times the difference to the colour of hidden patches, summed over the pixels of the patch.
+    Naseer et al. order by the attention of a DINO network instead.
     """
     img_b3hw = img_b3hw.detach().requires_grad_()
     with torch.enable_grad():
@@ -86,7 +85,7 @@ def correct_when_occluded(
     grid: tuple[int, int],
     colour: Tensor,
 ) -> Tensor:
-    """Whether each image is classified rightly when the first patches of its ranking are hidden.
+    """Whether each image is classified correctly when the first patches of its ranking are hidden.
 
     Args:
         network: Normalised images (b, 3, H, W) to logits (b, classes).
@@ -115,7 +114,7 @@ def correct_when_occluded(
 def correct_of_batch(
     subject: Subject, img_b3hw: Tensor, labels_b: Tensor, images: range, args: argparse.Namespace
 ) -> Tensor:
-    """Whether each image is classified rightly, bool (repeats, ratios, b); ``images`` are their numbers."""
+    """Whether each image is classified correctly, bool (repeats, ratios, b); ``images`` are their numbers."""
     grid = mask_grid(tuple(img_b3hw.shape[2:]), args.patch_size)
     num_patches = grid[0] * grid[1]
     counts = drop_counts(args.ratios, num_patches)
@@ -150,7 +149,7 @@ def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:
     return dict(
         images=len(photos),
         grid=grid,
-        ratios=[count / (grid[0] * grid[1]) for count in dropped],  # of few patches not those asked for
+        ratios=[count / (grid[0] * grid[1]) for count in dropped],  # not exactly those asked for
         dropped=dropped,
         top1=top1.tolist(),
         mean=top1.mean(dim=0).tolist(),
@@ -164,7 +163,7 @@ def run(args: argparse.Namespace) -> None:
     Args:
         args: The command line of ``tools/analysis/occlusion.py``.
     """
-    drop_counts(args.ratios, 1)  # now, not when networks are loaded
+    drop_counts(args.ratios, 1)  # fail now, before networks are loaded
     photos = choose_photos(args.images, args.count, args.seed, labelled=True)
     settings = dict(
         analysis='occlusion',

@@ -1,4 +1,4 @@
-"""An image as a set of patches, of which some are hidden.
+"""An image as a set of patches, some of them hidden.
 
 Shape suffixes: b images, n patches of the grid, row by row, h and w its rows and columns.
 """
@@ -18,7 +18,7 @@ def fill_colour(fill: str, img_b3hw: Tensor, black_3: Tensor) -> Tensor:
     Args:
         fill: ``'black'``: pixel value 0 (the code of Naseer et al.). ``'zero'``: 0 after normalisation, the
             mean colour of the data set (the code of Deng et al.). ``'mean'``: the image's own mean colour,
-            which A2MIM fills with (see :class:`Fill`).
+            which A2MIM fills with (:class:`~a2mim_mm.models.fill.Fill`).
         img_b3hw: Normalised images.
         black_3: Black, normalised.
 
@@ -26,7 +26,7 @@ def fill_colour(fill: str, img_b3hw: Tensor, black_3: Tensor) -> Tensor:
         (b, 3, 1, 1) for ``'mean'``, (3, 1, 1) for the others.
 
     Raises:
-        ValueError: If ``fill`` is another word.
+        ValueError: If ``fill`` is something else.
     """
     if fill == 'black':
         return black_3[:, None, None]
@@ -43,8 +43,8 @@ def hide_patches(img_b3hw: Tensor, hidden_bn: Tensor, grid: tuple[int, int], col
     Args:
         img_b3hw: Normalised images (b, 3, H, W), or one (1, 3, H, W) for all masks.
         hidden_bn: Whether a patch is hidden, bool (b, n).
-        grid: Rows and columns. Where they do not divide the image, each pixel belongs to the patch that its
-            centre falls into.
+        grid: Rows and columns. If they do not divide the image, each pixel belongs to the patch that holds
+            its centre.
         colour: What :func:`fill_colour` gives.
 
     Returns:
@@ -64,8 +64,8 @@ def hide_patches(img_b3hw: Tensor, hidden_bn: Tensor, grid: tuple[int, int], col
 def log_odds(logits_bc: Tensor, labels_b: Tensor) -> Tensor:
     """log(p / (1 - p)) of the true class (Appendix B.2), in float64 (b,).
 
-    Computed as the logit less the log-sum-exp of the others: finite for any finite logits, where p itself
-    would round to 0 or 1.
+    Computed as the logit minus the log-sum-exp of the others. This is finite for any finite logits, where p
+    itself would round to 0 or 1.
 
     Raises:
         ValueError: If there are fewer than two classes.

@@ -1,4 +1,4 @@
-"""The images that networks are analysed on: the same ones for all."""
+"""The images of an analysis, the same for all networks."""
 
 import hashlib
 import os
@@ -42,7 +42,7 @@ class Photos:
         """All images, in order, normalised, on the device of the network.
 
         Raises:
-            ValueError: If the network's pipeline gives images of different sizes, or others than uint8.
+            ValueError: If the pipeline of the network gives images of different sizes, or not uint8.
             RuntimeError: If an image is unreadable; names it.
         """
         kind = UnlabelledImages if self.classes is None else LabelledImages
@@ -60,9 +60,9 @@ class Photos:
 
     @torch.no_grad()
     def check(self, subject: Subject) -> None:
-        """See that the labels mean what the network takes them for.
+        """Check that the labels of the images are the classes of the network.
 
-        Names that the checkpoint gives are compared, unless it has none of the folders' names.
+        If the checkpoint knows any of the folders' names, all names are compared.
 
         Raises:
             ValueError: If the classes differ, in number or in name.
@@ -73,7 +73,7 @@ class Photos:
         elif known:  # such as "tench, Tinca tinca" for n01440764
             print(
                 f'the checkpoint calls its classes {first_names(known)}, --images calls them '
-                f'{first_names(self.classes)}: taken for the same, in this order'
+                f'{first_names(self.classes)}: the analysis takes them for the same, in this order'
             )
         logits = subject.network(next(self.batches(subject, batch_size=1)))
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -85,7 +85,7 @@ class Photos:
 
 
 def choose_photos(folder: str, count: int | None, seed: int, labelled: bool) -> Photos:
-    """Draw images of a folder, all of it where it has no more than are wanted.
+    """Draw images of a folder; all of them if it has at most ``count``.
 
     Args:
         folder: The folder; with ``labelled``, it has a sub-folder for each class.
@@ -95,7 +95,7 @@ def choose_photos(folder: str, count: int | None, seed: int, labelled: bool) -> 
 
     Raises:
         FileNotFoundError: If the folder does not exist or holds no image.
-        ValueError: If an image lies in no folder of a class.
+        ValueError: If an image is outside the folders of the classes.
     """
     if not os.path.isdir(folder):
         raise FileNotFoundError(f'--images: there is no folder {folder}')

@@ -1,8 +1,8 @@
-"""What an analysis leaves in its folder: ``result.json``, ``result.csv``, and ``models/``, to go on from.
+"""What an analysis leaves in its folder: ``result.json``, ``result.csv``, and ``models/`` to continue from.
 
-Each network's result is kept on its own, under a name that follows from everything its numbers depend on. So
-an analysis that was stopped, or got another network to compare, computes what is new; and results of other
-settings, images, weights or versions are never taken for those of these.
+The result of each network has its own file. Its name follows from everything that the numbers depend on. So
+an analysis that was stopped, or got another network to compare, computes only what is new. It never reuses a
+result of other settings, images, weights or versions.
 """
 
 import csv
@@ -36,7 +36,7 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of what computes, None where it is not installed, and the device."""
+    """Versions of the packages that compute (None where one is not installed), and the device."""
     found = {'a2mim_mm': __version__, 'python': platform.python_version()}
     found |= {package: package_version(package) for package in _PACKAGES}
     found['device'] = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
@@ -44,7 +44,7 @@ def versions() -> dict[str, str | None]:
 
 
 def describe(source: Source) -> dict[str, str | None]:
-    """Where a network comes from: ``name``, ``config``, ``checkpoint``, and the SHA-256 of the latter's file.
+    """Where a network comes from: ``name``, ``config``, ``checkpoint``, ``checkpoint_sha256``.
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
@@ -64,7 +64,7 @@ def place_of(folder: Path, source: Source, digest: str | None, settings: dict) -
         folder: Folder of the analysis.
         source: The network.
         digest: The ``checkpoint_sha256`` of :func:`describe`.
-        settings: All that the numbers depend on besides the network and versions, as JSON has it.
+        settings: All else that the numbers depend on, in types that JSON has.
 
     Raises:
         ValueError: If the config cannot be read.
@@ -75,12 +75,12 @@ def place_of(folder: Path, source: Source, digest: str | None, settings: dict) -
 
 
 def recall(path: Path, source: Source, measure: Callable[[Source], dict]) -> dict:
-    """The result of one network: kept from an earlier run, or measured now and kept.
+    """Read the result of one network, after measuring it if no earlier run did.
 
     Args:
         path: Where it is kept, :func:`place_of`.
         source: The network.
-        measure: Computes the result, as JSON has it.
+        measure: Computes the result, in types that JSON has.
 
     Returns:
         The result.
@@ -96,9 +96,9 @@ def recall(path: Path, source: Source, measure: Callable[[Source], dict]) -> dic
     try:
         result = json.loads(path.read_text())
     except ValueError as error:
-        raise InputError(f'{path} is no JSON: remove it to measure {source.name} again') from error
+        raise InputError(f'{path} is not valid JSON: remove it to measure {source.name} again') from error
     if not isinstance(result, dict) or not result:
-        raise InputError(f'{path} holds no result: remove it to measure {source.name} again')
+        raise InputError(f'{path} does not hold a result: remove it to measure {source.name} again')
     return result
 
 
@@ -108,12 +108,12 @@ def write_report(
     """Write ``result.json``, with everything, and ``result.csv``, a row for each point of the picture.
 
     Args:
-        folder: Where to.
+        folder: Folder to write to.
         command: The command line.
-        settings: What was set.
-        models: What :func:`describe` and :func:`recall` give of each network.
-        columns: Column of the table to the name of a list in the results; None in place of a list leaves
-            the column empty.
+        settings: The settings of the analysis.
+        models: What :func:`describe` and :func:`recall` return for each network.
+        columns: Maps a column of the table to the key of a list in each result. A value of None leaves the
+            column empty.
     """
     content = dict(command=command, versions=versions(), settings=settings, models=list(models))
     write_json(folder / 'result.json', content)

@@ -1,9 +1,9 @@
-"""Where a network has feature maps: the outputs of its blocks, found without knowing the network.
+"""Where a network has feature maps: the outputs of its blocks, found in any network.
 
-A *block* is a module with at least two weights that stands in a container (``Sequential``, ``ModuleList``,
-``ModuleDict``) and holds no other such module: the residual blocks of a ResNet, the layers of a ViT, the
-blocks in the stages of Swin and ConvNeXt. Where there is none, a block is one with a sibling of its own class
-(RegNet's in timm); where there is none of these either, each convolution is one (VGG).
+A *block* is a module with at least two weights, directly in a container (``Sequential``, ``ModuleList``,
+``ModuleDict``), that holds no other such module: the residual blocks of a ResNet, the layers of a ViT, the
+blocks in the stages of Swin and ConvNeXt. A network without them may have modules with a sibling of the same
+class (RegNet in timm): these are its blocks. In any other network, each convolution is a block (VGG).
 """
 
 from collections import Counter
@@ -29,7 +29,7 @@ def _has_sibling(module: nn.Module, parent: nn.Module) -> bool:
     return [type(child) for child in parent.children()].count(type(module)) > 1 and _has_weights(module)
 
 
-def _is_convolution(module: nn.Module, parent: nn.Module) -> bool:
+def _is_convolution(module: nn.Module, _parent: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d)
 
 
@@ -70,12 +70,12 @@ def find_sites(network: nn.Module, img_b3hw: Tensor) -> list[str]:
         img_b3hw: An image that it takes.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If no block gives a feature map.
     """
     for rule in (_in_container, _has_sibling, _is_convolution):
         order: list[str] = []
 
-        def note(site: str, feat_bchw: Tensor, order: list[str] = order) -> None:
+        def note(site: str, _feat_bchw: Tensor, order: list[str] = order) -> None:
             order.append(site)
 
         with tapped(network, blocks(network, rule), img_b3hw.shape, note, strict=False):
@@ -99,17 +99,17 @@ def tapped(
     keep: Callable[[str, Tensor], None],
     strict: bool = True,
 ) -> Iterator[None]:
-    """Hand the feature maps of one forward pass, as they are made, to ``keep(site, feat_bchw)``.
+    """Hand each feature map of one forward pass to ``keep(site, feat_bchw)`` when it is made.
 
     Args:
         network: The network.
         sites: Names of sub-modules.
         input_shape: Shape of the images, (B, 3, H, W).
-        keep: Receives the maps; a later module may overwrite them.
-        strict: Whether outputs that are no maps, and sites that do not run once, are errors.
+        keep: Receives the maps. A later module may overwrite them in place.
+        strict: Whether an output that is not a map, or a site that does not run exactly once, is an error.
 
     Raises:
-        ValueError: If there is no such site, or see ``strict``.
+        ValueError: If the network does not have a site, or as ``strict`` says.
     """
     modules = dict(network.named_modules())
     unknown = [site for site in sites if site not in modules]
@@ -120,14 +120,14 @@ def tapped(
         )
     runs = Counter()
 
-    def tap(site: str, module: nn.Module, args: tuple, output: object) -> None:
+    def tap(site: str, _module: nn.Module, _args: tuple, output: object) -> None:
         feat_bchw = as_map(output, input_shape)
         if feat_bchw is not None and feat_bchw.shape[2:].numel() > 1:
             runs[site] += 1
             keep(site, feat_bchw)
         elif strict:
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise InputError(f'the output of site {site} is no map of more than one position: {shape}')
+            raise InputError(f'the output of site {site} is not a map with more than one position: {shape}')
 
     hooks = [modules[site].register_forward_hook(partial(tap, site)) for site in sites]
     try:
@@ -137,16 +137,16 @@ def tapped(
             hook.remove()
     wrong = [f'{site} ({runs[site]} times)' for site in sites if runs[site] != 1]
     if strict and wrong:
-        raise InputError(f'a site has to run once in a forward pass, but: {", ".join(wrong)}')
+        raise InputError(f'each site has to run once in a forward pass, but: {", ".join(wrong)}')
 
 
 def as_map(output: object, input_shape: Sequence[int]) -> Tensor | None:
-    """The output of a module as a feature map (B, C, h, w); None if it is none.
+    """The output of a module as a feature map (B, C, h, w), or None if it is not one.
 
     Args:
-        output: (B, C, h, w), (B, h, w, C) or tokens (B, extra + h * w, C), of which extra ones, such as cls,
-            come first and are left out; or a tuple that begins with one.
-        input_shape: Shape of the images, (B, 3, H, W): a map has their number and proportions.
+        output: (B, C, h, w), (B, h, w, C) or tokens (B, extra + h * w, C), or a tuple that begins with one of
+            these. Extra tokens, such as cls, come first and are left out.
+        input_shape: Shape of the images, (B, 3, H, W). A map has their batch size and proportions.
     """
     if isinstance(output, (tuple, list)) and output:
         output = output[0]
@@ -168,7 +168,7 @@ def as_map(output: object, input_shape: Sequence[int]) -> Tensor | None:
 
 
 def _misfit(size_hw: Sequence[int], input_hw: Sequence[int]) -> float:
-    """How far a map is from the proportions of the image; less than 1: by less than a row or column."""
+    """How far a map is from the proportions of the image; below 1, it is less than a row or column off."""
     common = gcd(*input_hw)
     height, width = input_hw[0] // common, input_hw[1] // common
     return abs(size_hw[0] * width - size_hw[1] * height) / max(height, width)

@@ -1,4 +1,4 @@
-"""Images of 16 bits a channel, of which cameras and scanners often fill only 10, 12 or 14."""
+"""Images of 16 bits a channel. Cameras and scanners often fill only 10, 12 or 14 of them."""
 
 import logging
 

@@ -73,7 +73,7 @@ def _load(info: dict, load: Callable[[dict], dict]) -> np.ndarray:
 
 
 def _highest_of_16_bits(path: str) -> int:
-    """The highest value of a mask of more than 8 bits, of which 256 would be read as 0; 0 for other masks."""
+    """The highest value of a mask of more than 8 bits, where 256 would be read as 0; 0 for other masks."""
     try:
         with Image.open(path) as image:
             return image.getextrema()[1] if image.mode.startswith('I') else 0

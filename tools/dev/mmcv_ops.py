@@ -87,7 +87,7 @@ def compile_ops(env: Environment) -> Path:
     made = next((source / 'made').glob('*.whl'))
     kept = folder() / 'ops' / made.name
     kept.parent.mkdir(exist_ok=True)
-    made.replace(kept)  # in one step: nobody ever finds half a wheel
+    made.replace(kept)  # in one step: no run finds half a wheel
     shutil.rmtree(source.parent)
     return kept
 
