@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import gc
 import signal
 from pathlib import Path
 
@@ -25,6 +26,13 @@ def sample_photos(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('photos')
     export_sample_photos(folder)
     return folder
+
+
+@pytest.fixture(scope='module', autouse=True)
+def frozen_libraries():
+    """Keeps the garbage collector, which mmengine calls for each data set, from visiting all libraries."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

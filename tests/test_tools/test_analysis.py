@@ -315,7 +315,7 @@ def test_a_network_without_a_classifier_or_with_another(networks, photos, root, 
             run_tool(lambda pair=pair, folder=folder: run(occlusion, tmp_path / 'out', folder, pair))
         assert said in capsys.readouterr().err
     run(occlusion, tmp_path / 'out', renamed, networks['vit'], options=['--count', '99'])
-    assert 'calls its classes ant, bee, cow, --images calls them n0, n1, n2: taken' in capsys.readouterr().out
+    assert 'calls its classes ant, bee, cow, --images calls them n0, n1, n2' in capsys.readouterr().out
 
 
 def test_what_cannot_be_read_or_written_is_said_before_anything_is_measured(
