@@ -65,24 +65,24 @@ def convert_checkpoint(
     trust: bool = False,
     log: Callable[[str], None] = print,
 ) -> dict:
-    """Convert the encoder in a checkpoint to another format; ``docs/checkpoints.md`` lists the formats.
+    """Convert the encoder in a checkpoint to another format. ``docs/checkpoints.md`` lists the formats.
 
-    The networks of source and target are built from the two files, and the same images go through both, in
-    float64, for ONNX in float32. If they differ, or anything else goes wrong, nothing is written.
+    The networks of source and target are built from the two files. The same images go through both, in
+    float64 (ONNX: float32). If the outputs differ, or anything else goes wrong, nothing is written.
 
     Args:
         source: ``.pth``, ``.safetensors`` or detectron2's ``.pkl``.
         target: The file to write, or the folder for ``huggingface``. Its suffix chooses ``.safetensors`` or
             ``.pth``. A file that exists is replaced.
         to: A name of ``TARGETS``.
-        origin: A name of ``ORIGINS``; ``'auto'`` tells it from the names in the file.
-        arch: ``'heads=N'`` or the name of a ViT of mmpretrain, if the weights leave it open.
+        origin: A name of ``ORIGINS``; ``'auto'`` finds it by the names in the file.
+        arch: ``'heads=N'`` or the name of a ViT of mmpretrain, for weights that do not show their heads.
         entry: Which of several state dicts in the file, such as ``'ema'``.
         img_size: Resample position embedding and bias tables to this image size, in pixels.
-        timm_model: Name of the timm model that is to hold the encoder; by default one that can.
-        verify: Whether to prove the conversion. Without it no other library is needed.
+        timm_model: Name of the timm model to write for; by default one that can hold the encoder.
+        verify: Whether to prove the conversion. Without the proof, no other library is needed.
         trust: Unpickle whatever the source holds, which runs code from it.
-        log: Receives lines that say what was found, left out and measured.
+        log: Gets lines about what was found, left out and measured.
 
     Returns:
         The report. It is also written to ``TARGET.report.json``.
@@ -101,7 +101,7 @@ def convert_checkpoint(
     _check_arch(found.encoder, arch)
     _log_found(found, log)
 
-    kind.express(found.encoder, found.mean_std, timm_model)  # refuses now what it would refuse in the end
+    kind.express(found.encoder, found.mean_std, timm_model)  # refuse now what would be refused in the end
     encoder, resampled, differences = found.encoder, [], {}
     expected = _features_of_source(found, kind.dtype) if verify else None
     if img_size is not None:
@@ -183,7 +183,7 @@ def _hints(arch: str | None) -> Hints | None:
 
 
 def _check_arch(encoder: Encoder, arch: str | None) -> None:
-    """Hold the encoder to the sizes that were named."""
+    """Check the encoder against the sizes that the user named."""
     if arch is None:
         return
     if encoder.family != 'A2MIMViT':
@@ -194,13 +194,13 @@ def _check_arch(encoder: Encoder, arch: str | None) -> None:
 
 
 def _features_of_source(found: Found, dtype: torch.dtype) -> Tensor:
-    """What the source's own network makes of the example images."""
+    """Features of the example images, by the source's own network."""
     try:
         return features_of(found.naming.peer(found.encoder.cfg, found.weights), found.encoder.cfg, dtype)
     except LibraryMissing as error:
         raise ConversionError(
-            f'the network of {found.naming.name} cannot be built here, so the conversion cannot be proved: '
-            f'{error}. --no-verify writes without proof'
+            f'the network of {found.naming.name} cannot be built here, so the conversion cannot be proved '
+            f'({error}): --no-verify writes without proof'
         ) from error
 
 
@@ -261,7 +261,7 @@ def _report(
 
 
 def _left_out(found: Found, to: str) -> list[str]:
-    """Names of what is not written. A whole pre-training keeps decoder, token and gate."""
+    """Names that are not written. A whole pre-training keeps decoder, token and gate."""
     kept = {name for names in PARTS.values() for name in names} if to == 'a2mim' else set()
     return [name for name in found.outside if name not in kept]
 
@@ -272,7 +272,7 @@ def _log_found(found: Found, log: Callable[[str], None]) -> None:
     log(f'format: {found.origin.name} ({found.origin.title}){also}; names of {found.naming.name}{place}')
     log(f'encoder: {found.encoder.cfg}')
     if found.mean_std is None:
-        log('note: the weights do not tell how images were normalised, and those who write such files differ')
+        log('note: the weights do not show how images were normalised, and writers of such files differ')
     elif found.mean_std[0] == (0.5, 0.5, 0.5):
         log('note: trained on images with mean and std 0.5, but the configs here have those of ImageNet')
 

@@ -1,4 +1,4 @@
-"""Finds the encoder in a file: tells from the names who wrote it, and makes the pivot."""
+"""Finds the encoder in a file: who wrote the file, by its names, and the pivot of its weights."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -31,15 +31,15 @@ class Found:
 
     Args:
         origin: Who wrote it.
-        naming: How its weights are named there.
+        naming: How its weights are named in the file.
         entry: Where in the file the state dict is; ``''`` if the file is one.
-        weights: The encoder's, by the names of the file.
-        outside: Names of what else the file holds.
+        weights: Those of the encoder, under the names of the file.
+        outside: Names of all else in the file.
         encoder: The pivot.
-        mean_std: Normalisation of images, RGB in 0..1; None if origins that agree on all else differ in it.
-        also: Names of other origins that read the very same encoder.
+        mean_std: Normalisation of images, RGB in 0..1; None if the origins differ only in it.
+        also: Names of other origins that read exactly the same encoder.
         input_hw: Size of the crops it was trained on; None if it is not known.
-        rest: What else the state dict holds: decoder, mask token, classifier.
+        rest: All else in the state dict, such as decoder, mask token and classifier.
     """
 
     origin: Origin
@@ -62,16 +62,16 @@ def detect(
     Args:
         checkpoint: What the file holds.
         source: Where it comes from, for messages.
-        origin: Name of a row of the table; ``'auto'`` tells it from the names.
-        hints: What is known of the network apart from its weights; by default what the config in the file
-            says.
-        entry: Which of several state dicts in the file; None for the one that the origin's own tools take.
+        origin: Name of a row of the table; ``'auto'`` finds it by the names.
+        hints: What is known of the network apart from its weights. By default, the config in the file gives
+            them.
+        entry: Which of several state dicts in the file. None takes the one that the origin's own tools take.
 
     Returns:
-        What was found; of several origins that agree, the first in the table.
+        What was found. If several origins agree, the first in the table.
 
     Raises:
-        ConversionError: If no origin fits, or several fit and read different encoders. Says which, or why.
+        ConversionError: If no origin fits, or several fit and read different encoders. Names them.
         CheckpointError: If there are no weights, or some are not finite.
     """
     entries = state_dicts(checkpoint, source)
@@ -86,7 +86,7 @@ def detect(
     for row in ORIGINS.values() if origin == 'auto' else (ORIGINS[origin],):
         for name in [name for name in row.entries if name in entries] if entry is None else [entry]:
             matches = _read_as(row, entries[name], name, source, hints, reasons)
-            if matches is not None:  # and not the next one if this one is damaged
+            if matches is not None:  # do not try the next entry if this one is damaged
                 found += matches
                 break
     if not found and entry is None and len(entries) == 1 and not _usual(entries):
@@ -119,10 +119,10 @@ def _usual(entries: dict[str, dict]) -> bool:
 
 
 def state_dicts(checkpoint: dict, source: str) -> dict[str, dict[str, Tensor]]:
-    """The state dicts in a file by their keys; ``''`` for weights at the top. ``module.`` is removed.
+    """The state dicts in a file by their keys, ``''`` for weights at the top level, without ``module.``.
 
     Raises:
-        CheckpointError: If there is none.
+        CheckpointError: If the file holds none.
     """
     nested = {key: value for key, value in checkpoint.items() if isinstance(key, str)}
     entries = {
@@ -133,7 +133,7 @@ def state_dicts(checkpoint: dict, source: str) -> dict[str, dict[str, Tensor]]:
     entries = {key: _without_model(weights) for key, weights in entries.items() if weights}
     if not entries:
         raise CheckpointError(
-            f'{source} holds no weights: its keys are {first_names([*map(str, checkpoint)])}'
+            f'{source} does not hold weights: its keys are {first_names([*map(str, checkpoint)])}'
         )
     for weights in [*entries.values()]:
         averaged = _averaged(weights)
@@ -143,7 +143,7 @@ def state_dicts(checkpoint: dict, source: str) -> dict[str, dict[str, Tensor]]:
 
 
 def _without_model(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights without the ``model.`` of Lightning, and with names in place of the numbers of lightly."""
+    """Weights without Lightning's ``model.``, and with names in place of lightly's numbers."""
     inside = [name for name in weights if name.startswith(_LIGHTNING)]
     if 2 * len(inside) > len(weights):
         weights = {name.removeprefix(_LIGHTNING): tensor for name, tensor in weights.items()}
@@ -175,8 +175,8 @@ def _tensors(content: dict, source: str) -> dict[str, Tensor]:
 def _averaged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The copies of weights that mmcv's EMAHook keeps in buffers, ``ema_backbone_conv1_weight``; or empty.
 
-    At the end of an epoch the hook exchanges the two (source: mmcv, OpenMixup). So in a file that is written
-    then, the copy is the one that was not averaged.
+    At the end of an epoch the hook exchanges the two (source: mmcv, OpenMixup). In a file of that moment, the
+    copy therefore holds the weights that were not averaged.
     """
     flat = {f'ema_{name.replace(".", "_")}': name for name in weights}
     copies = {flat[name]: tensor for name, tensor in weights.items() if name in flat}
@@ -224,8 +224,8 @@ def _check_style(saved: dict, source: str) -> None:
     cfg = saved.get('model', {}).get('backbone')
     if isinstance(cfg, dict) and cfg.get('style', 'pytorch') != 'pytorch':
         raise ConversionError(
-            f'{source} was trained with style={cfg["style"]!r}, strides in the 1x1 convolutions, but no '
-            'format here has that'
+            f'{source} was trained with style={cfg["style"]!r}, with strides in the 1x1 convolutions: the '
+            'formats here have them in the 3x3 convolutions'
         )
 
 
@@ -269,7 +269,7 @@ def _same(first: Encoder, second: Encoder) -> bool:
 
 
 def _check_dtypes(weights: dict[str, Tensor], source: str) -> None:
-    """Refuse what is not an ordinary weight: sparse, quantised, complex, or without storage."""
+    """Refuse tensors that are sparse, quantised, complex or without storage."""
     for name, tensor in weights.items():
         dense = tensor.layout is torch.strided and tensor.device.type == 'cpu'
         computed = name.endswith(('num_batches_tracked', '_index')) and not tensor.is_complex()

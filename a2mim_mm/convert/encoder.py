@@ -15,7 +15,7 @@ from a2mim_mm.errors import InputError
 
 
 class ConversionError(InputError):
-    """A checkpoint has none of the known formats, or the target format cannot hold it."""
+    """The format of a checkpoint is not known, or the target format cannot hold it."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Encoder:
     Args:
         cfg: Its config, with a scope in ``type``. The class takes ``weights`` strictly.
         weights: Names and tensors.
-        folded: Names of the source that have no counterpart, and why: q bias and v bias that became one,
-            index tables that are computed.
+        folded: Names of the source without a counterpart, and why: q bias and v bias that became one, index
+            tables that are computed.
     """
 
     cfg: dict
@@ -48,7 +48,7 @@ class Encoder:
 
 
 def build_without_weights(cfg: dict) -> nn.Module:
-    """A network for names and shapes. Parameters have no storage; buffers have their values."""
+    """Build a network for its names and shapes. Parameters are on the meta device; buffers have values."""
     with _NoStorage():
         return build_network(cfg)
 
@@ -77,7 +77,7 @@ def resized(encoder: Encoder, img_size: int) -> tuple[Encoder, list[str]]:
         The encoder, and the names of the tensors that were resampled.
 
     Raises:
-        ConversionError: If the patch does not divide the size, or the encoder is no ViT.
+        ConversionError: If the patch does not divide the size, or the encoder is not a ViT.
     """
     if encoder.family != 'A2MIMViT':
         raise ConversionError(

@@ -1,4 +1,4 @@
-"""Libraries that conversions need and the package does not: imported when used, named when missing."""
+"""Libraries that only conversions need. They are imported when used, and named when missing."""
 
 import importlib
 from pathlib import Path
@@ -8,7 +8,7 @@ from .encoder import ConversionError
 
 
 class LibraryMissing(ConversionError):
-    """A network cannot be built here, as its library is not installed."""
+    """A network cannot be built, because its library is not installed."""
 
 
 def optional_library(name: str) -> ModuleType:

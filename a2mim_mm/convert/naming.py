@@ -22,11 +22,11 @@ Features = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Hints:
-    """What weights do not tell of their network, where it is known from elsewhere; None: not known."""
+    """What weights do not show of their network, if it is known from elsewhere; None if it is not."""
 
     heads: int | None = None
     img_size: tuple[int, int] | None = None
-    widths: dict[int, int] | None = None  # heads of a method's own sizes, by width
+    widths: dict[int, int] | None = None  # numbers of heads that a method uses, by width
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class Naming:
     Reading is: refuse, prepare, rename, build the pivot, finish. Writing is: express, rename.
 
     Args:
-        name: How the report calls it.
-        family: Class of the pivot that it can express.
+        name: Its name in the report.
+        family: Class of the pivot that it names.
         signature: A name that all weights of this naming have, or one of several.
-        encoder: The pivot of weights that have the pivot's names, with what was folded on the way.
+        encoder: Makes the pivot from weights under the pivot's names, and from what was folded before.
         build: The network of the library that has these names, from a pivot's config, filled strictly, as a
             :class:`Peer`.
         names: Names of the pivot, and of this naming; empty where they are the same.
         unlike: A name that none of the weights has, if ``signature`` is shared with another naming.
         refused: Patterns of whole names, and what a network with such a name has.
-        prepare: What to do before renaming: weights, and what was folded, and why.
-        finish: What to do with the pivot at the end.
+        prepare: Runs before renaming. Returns weights, and what was folded and why.
+        finish: Runs on the pivot at the end.
         express: Weights by the pivot's names as this library has them, and what was left out, and why; None
             for a naming that is only read. It raises ConversionError if the library cannot hold the encoder.
     """
@@ -70,10 +70,10 @@ class Naming:
         return _any(names, signatures) and not (self.unlike and _any(names, (self.unlike,)))
 
     def read(self, weights: Weights, hints: Hints) -> Encoder:
-        """The encoder that the weights are of.
+        """The encoder that these weights belong to.
 
         Raises:
-            ConversionError: If names are unknown or missing, or the weights leave open what they are.
+            ConversionError: If names are unknown or missing, or the weights do not decide what they are.
         """
         for pattern, what in self.refused.items():
             if any(re.fullmatch(pattern, name) for name in weights):
@@ -95,8 +95,8 @@ class Naming:
     def peer(self, cfg: dict, weights: Weights) -> nn.Module:
         """The network of the library that has these names, with ``features`` to compare.
 
-        They are, of a CNN, the map of the last stage, or its normalised mean if the encoder has a last norm;
-        of a ViT, all tokens, or their normalised mean.
+        For a CNN, these are the map of the last stage, or its normalised mean if the encoder has a last norm.
+        For a ViT, they are all tokens, or their normalised mean.
         """
         return self.build(cfg, weights)
 
@@ -106,10 +106,10 @@ class TimmNaming(Naming):
     """A naming of timm, whose network is what ``timm.create_model`` makes.
 
     Args:
-        models: How the names of timm's models begin that have this naming.
+        models: Beginnings of the names of timm's models with this naming.
         model: Name and arguments for ``timm.create_model``, from a pivot's config and its weights.
         as_peer: A model of timm as a :class:`Peer`.
-        computed: Endings of names that timm computes and does not take.
+        computed: Endings of names that timm computes and does not load.
     """
 
     models: tuple[str, ...] = ()
@@ -177,7 +177,7 @@ def rename(weights: Weights, pairs: Sequence[tuple[str, str]], naming: str) -> W
         else:
             unknown.append(name)
     if unknown:
-        raise ConversionError(f'{naming} has no {first_names(unknown)}')
+        raise ConversionError(f'{naming} does not know {first_names(unknown)}')
     return renamed
 
 
@@ -193,16 +193,16 @@ def count(weights: Weights, name: str) -> int:
     if found != set(range(len(found))):
         missing = sorted(set(range(max(found))) - found)
         raise ConversionError(
-            f'of {name} there is a number {max(found)}, but no {", ".join(map(str, missing[:5]))}'
+            f'{name} exists with number {max(found)}, but not with {", ".join(map(str, missing[:5]))}'
         )
     return len(found)
 
 
 def require(weights: Weights, names: Iterable[str]) -> None:
-    """Check that names are there.
+    """Check that weights have some names.
 
     Raises:
-        ConversionError: Names the first few that are not.
+        ConversionError: If some are missing. Names the first few.
     """
     missing = [name for name in names if name not in weights]
     if missing:
@@ -218,16 +218,16 @@ def shape_of(weights: Weights, name: str, rank: int) -> tuple[int, ...]:
     require(weights, [name])
     if weights[name].ndim != rank:
         raise ConversionError(
-            f'of another shape: {name} {tuple(weights[name].shape)}, not of {rank} dimensions'
+            f'of another shape: {name} {tuple(weights[name].shape)}, which needs {rank} dimensions'
         )
     return weights[name].shape
 
 
 def check_against(network: nn.Module, weights: Weights) -> None:
-    """Check names and shapes against those of a network, which may have no storage.
+    """Check names and shapes against those of a network, which may be on the meta device.
 
     Raises:
-        ConversionError: Names the first few that are missing, unknown, or of another shape.
+        ConversionError: If names are missing or unknown, or shapes differ. Names the first few.
     """
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
     groups = {

@@ -22,7 +22,7 @@ class _Features(nn.Module):
 
 
 def export(encoder: Encoder, path: Path) -> None:
-    """Write the graph, weights inside, for any batch; of a CNN for images of any size, of a ViT for its own.
+    """Write the graph with its weights. It takes any batch size; the graph of a CNN takes any image size too.
 
     Raises:
         LibraryMissing: If onnx or onnxscript is not installed.

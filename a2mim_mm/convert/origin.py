@@ -21,16 +21,16 @@ class Origin:
     Names are matched after ``module.``, the prefix of data parallel training, was removed.
 
     Args:
-        rank: Its place in the table. Of several origins that read the same encoder, the first one is named.
-        name: For ``--from``.
-        title: For messages.
-        namings: What the names of the encoder can be.
-        prefix: What they begin with.
-        outside: Pattern of whole names that do not belong to the encoder: decoder, mask token, projector.
-        sign: Pattern of a name that distinguishes the origin; None if the namings do.
+        rank: Its place in the table. If several origins read the same encoder, the first is reported.
+        name: Its name for ``--from``.
+        title: Its name in messages.
+        namings: Possible names of the encoder's weights.
+        prefix: The beginning of these names.
+        outside: Pattern of whole names outside the encoder: decoder, mask token, projector.
+        sign: Pattern of a name that distinguishes the origin; None if the namings already do.
         entries: Where in the file the state dict may be; the first that fits is taken.
-        heads_by_width: Numbers of attention heads that differ from the usual ones for a width.
-        mean_std: Normalisation of the images it was trained on, RGB in 0..1; None if there are several.
+        heads_by_width: Numbers of attention heads by width, if they are not the usual ones.
+        mean_std: Normalisation of the images it was trained on, RGB in 0..1; None if it varies.
     """
 
     rank: int
@@ -45,7 +45,7 @@ class Origin:
     mean_std: tuple | None = IMAGENET
 
     def split(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]] | None:
-        """The encoder's weights, and names of what else there is; None if this is of another origin."""
+        """The encoder's weights and the other names; None if the file has another origin."""
         outside = [name for name in state if re.fullmatch(self.outside, name)]
         inside = [name for name in state if name not in set(outside)]
         signed = self.sign is None or any(re.fullmatch(self.sign, name) for name in state)

@@ -1,6 +1,7 @@
-"""A whole pre-training: encoder, decoder, mask token and gate, for reconstructions from others' weights."""
+"""A whole pre-training: encoder, decoder, mask token and gate, to reconstruct with others' weights."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,9 +10,11 @@ from torch import Tensor, nn
 from a2mim_mm.checkpoints.read import load_checkpoint_file
 
 from .encoder import ConversionError, Encoder
-from .targets import Expression, OpenMMLab, Target
+from .naming import Naming
+from .origin import IMAGENET
+from .targets import OPENMMLAB, Expression, Target
 
-# What the authors' code, and this package, call the parts beside the encoder.
+# Names of the other parts: in the authors' code, and here.
 PARTS = {
     'mask_token.token': ('backbone.mask_token', 'mask_token.token'),
     'mask_token.gate': ('backbone.mask_gamma', 'mask_token.gate'),
@@ -23,23 +26,18 @@ _RESNET_SITES = {64: 'maxpool', 256: 'layer1', 512: 'layer2', 1024: 'layer3'}
 
 
 class Pretraining(Target):
-    """A checkpoint of this package's own pre-training, with the config that builds it."""
+    """A checkpoint like those of this package's pre-training, with the config that builds it."""
 
     title = 'a2mim'
+    namings = OPENMMLAB
     suffixes = ('.pth',)
 
-    def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
-        """See :meth:`Target.express`."""
+    def namings_for(self, encoder: Encoder, timm_model: str | None) -> Sequence[Naming]:
         if encoder.family not in ('ResNet', 'A2MIMViT') or encoder.cfg.get('depth', 50) < 50:
-            raise ConversionError('a pre-training is written of ResNet-50 and deeper, and of ViTs')
-        return OpenMMLab(self.title).express(encoder, mean_std, None)
+            raise ConversionError('a pre-training can be written for ResNet-50 and deeper, and for ViTs')
+        return super().namings_for(encoder, timm_model)
 
     def write(self, expression: Expression, path: Path) -> None:
-        """See :meth:`Target.write`.
-
-        Raises:
-            ConversionError: If the source holds no decoder or token, or ones of another form.
-        """
         parts = _parts_of(expression)
         weights = {f'backbone.{name}': tensor for name, tensor in expression.weights.items()} | parts
         settings = _config_of(expression, parts)
@@ -48,7 +46,6 @@ class Pretraining(Target):
         torch.save(dict(meta=dict(cfg=text), state_dict=weights), path)
 
     def read_back(self, expression: Expression, path: Path) -> nn.Module:
-        """See :meth:`Target.read_back`."""
         weights = load_checkpoint_file(path)['state_dict']
         encoder = {
             name.removeprefix('backbone.'): tensor
@@ -59,7 +56,7 @@ class Pretraining(Target):
 
 
 def _parts_of(expression: Expression) -> dict[str, Tensor]:
-    """Decoder, token and gate by this package's names."""
+    """Decoder, token and gate under this package's names."""
     parts = {}
     for name, names in PARTS.items():
         found = [expression.rest[other] for other in names if other in expression.rest]
@@ -67,27 +64,27 @@ def _parts_of(expression: Expression) -> dict[str, Tensor]:
             parts[name] = found[0].flatten() if name.startswith('mask_token') else found[0]
         elif name != 'mask_token.gate':
             raise ConversionError(
-                f'the source holds no {" or ".join(names)}: only A2MIM pre-trainings, of this package or of '
-                "the authors' code, are written as such"
+                f'the source does not hold {" or ".join(names)}: only A2MIM pre-trainings, '
+                "of this package or of the authors' code, can be converted to a2mim"
             )
     outputs, *_, kernel = parts['neck.decoder.0.weight'].shape
     if kernel != 1 or 3 * math.isqrt(outputs // 3) ** 2 != outputs:
-        raise ConversionError("the source's decoder is no 1 x 1 convolution to RGB patches")
+        raise ConversionError("the source's decoder is not a 1 x 1 convolution to RGB patches")
     return parts
 
 
 def _config_of(expression: Expression, parts: dict[str, Tensor]) -> dict:
-    """The sections of a training's config that build the model and tell the size of its images."""
+    """The sections of a training's config that build the model and give the size of its images."""
     backbone, width = dict(expression.cfg), len(parts['mask_token.token'])
     vit = 'arch' in backbone
     if vit:
         backbone['out_type'] = 'featmap'
     site = 'patch_embed' if vit else _RESNET_SITES.get(width)
     if site is None:
-        raise ConversionError(f'no stage of a ResNet takes a token of {width} channels')
+        raise ConversionError(f'a token of {width} channels fits none of the stages of a ResNet')
     outputs, channels = parts['neck.decoder.0.weight'].shape[:2]
     gate = {} if 'mask_token.gate' not in parts else dict(gate_init=1e-6)
-    mean, std = expression.mean_std or ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    mean, std = expression.mean_std or IMAGENET
     size = backbone.get('img_size', expression.input_hw or 224)
     return dict(
         model=dict(

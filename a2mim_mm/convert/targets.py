@@ -1,12 +1,12 @@
-"""The table of what can be written: how an encoder is expressed, put into a file, and read back from it.
+"""The kinds of files that can be written, one class each.
 
-One row a target. Reading back gives the network of the target's own library, for the proof of the conversion.
+Reading a file back gives the network of the target's own library, for the proof of the conversion.
 """
 
 import json
 import pickle
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,24 +24,25 @@ from .onnx_export import export
 from .origin import IMAGENET
 from .verify import ONNX_TOLERANCE, TOLERANCE
 
+OPENMMLAB = tuple(openmmlab.WRITTEN.values())
 TIMM = timm_format.NAMINGS
 WEIGHT_SUFFIXES = ('.safetensors', '.pth')
 
 
 @dataclass(frozen=True)
 class Expression:
-    """An encoder by the names of a target.
+    """An encoder under the names of a target.
 
     Args:
         naming: The names.
         cfg: The pivot's config.
-        weights: Tensors by these names.
-        dropped: What was left out, and why.
-        mean_std: Normalisation of images, RGB in 0..1; None: not known.
-        timm_model: Name of the timm model that is to hold it; None: the naming's own.
-        input_hw: Size of the images it was trained on; None: not known.
+        weights: Tensors under these names.
+        dropped: Names that were left out, and why.
+        mean_std: Normalisation of images, RGB in 0..1; None if it is not known.
+        timm_model: Name of the timm model to write for; None for the one that the naming chooses.
+        input_hw: Size of the images it was trained on; None if it is not known.
         source: Where it comes from, in words.
-        rest: What else the source's state dict holds, by its names.
+        rest: All else in the source's state dict, under its names.
     """
 
     naming: Naming
@@ -55,28 +56,47 @@ class Expression:
     rest: Weights = field(default_factory=dict)
 
 
-class Target(ABC):
-    """A kind of file.
+class Target:
+    """A kind of file: how an encoder is expressed, written to it, and read back from it.
 
     Attributes:
-        title: For messages.
-        suffixes: What the file's name may end with; empty: a folder.
+        title: Its name in messages.
+        namings: Ways to name the weights. The first that can hold the encoder is used.
+        suffixes: Allowed endings of the file's name; empty for a folder.
         tolerance: Largest relative difference to the source.
-        dtype: Of the comparison.
+        dtype: Type of the numbers in the comparison.
     """
 
     title: str
+    namings: tuple[Naming, ...]
     suffixes: tuple[str, ...] = WEIGHT_SUFFIXES
     tolerance: float = TOLERANCE
     dtype: torch.dtype = torch.float64
 
-    @abstractmethod
     def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
-        """The encoder by the names of the target.
+        """The encoder under the names of the target.
 
         Raises:
             ConversionError: If the target cannot hold it.
         """
+        errors = []
+        for naming in self.namings_for(encoder, timm_model):
+            if naming.family != encoder.family:
+                errors.append(
+                    f'{self.title} names the weights of a {naming.family} here, not of a {encoder.family}'
+                )
+                continue
+            try:
+                weights, dropped = naming.write(encoder)
+            except ConversionError as error:
+                errors.append(str(error))
+            else:
+                return Expression(naming, encoder.cfg, weights, dropped, mean_std, timm_model)
+        raise ConversionError(f'{self.title} cannot hold this encoder: {"; ".join(dict.fromkeys(errors))}')
+
+    def namings_for(self, _encoder: Encoder, _timm_model: str | None) -> Sequence[Naming]:
+        """The namings to try for an encoder, or for a model of timm that the user named."""
+        return self.namings
 
     def write(self, expression: Expression, path: Path) -> None:
         """Write the file, not atomically."""
@@ -86,63 +106,51 @@ class Target(ABC):
         """The target's network with the weights of the file, as a :class:`Peer`."""
         return expression.naming.peer(expression.cfg, load_checkpoint_file(path))
 
-    def beside(self, path: Path) -> tuple[Path, ...]:
-        """Further files that :meth:`write` makes."""
+    def beside(self, _path: Path) -> tuple[Path, ...]:
+        """Further files that :meth:`write` makes for this path."""
         return ()
 
 
 class OpenMMLab(Target):
     """A backbone for the configs of this package, with or without ``backbone.`` in front of its names."""
 
+    namings = OPENMMLAB
+
     def __init__(self, title: str, prefix: str = '') -> None:
         self.title = title
         self.prefix = prefix
 
-    def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
-        """See :meth:`Target.express`."""
-        return _express(encoder, mean_std, [openmmlab.WRITTEN[encoder.family]], self.title)
-
     def write(self, expression: Expression, path: Path) -> None:
-        """See :meth:`Target.write`."""
         weights = {self.prefix + name: tensor for name, tensor in expression.weights.items()}
         write_weights(weights, path, _config_text(expression))
 
     def read_back(self, expression: Expression, path: Path) -> nn.Module:
-        """See :meth:`Target.read_back`."""
         weights = load_checkpoint_file(path)['state_dict']
         weights = {name.removeprefix(self.prefix): tensor for name, tensor in weights.items()}
         return expression.naming.peer(expression.cfg, weights)
 
 
 class Torchvision(Target):
-    """torchvision's ResNet without its classifier."""
+    """A state dict of torchvision's ResNet, without its classifier."""
 
     title = 'torchvision'
-
-    def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
-        """See :meth:`Target.express`."""
-        return _express(encoder, mean_std, [torchvision.RESNET], self.title)
+    namings = (torchvision.RESNET,)
 
 
 class Detectron2(Target):
     """A pickle of numpy arrays, with the keys that MoCo's converter writes."""
 
     title = 'detectron2'
+    namings = (detectron2.RESNET,)
     suffixes = ('.pkl',)
 
-    def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
-        """See :meth:`Target.express`."""
-        return _express(encoder, mean_std, [detectron2.RESNET], self.title)
-
     def write(self, expression: Expression, path: Path) -> None:
-        """See :meth:`Target.write`."""
         model = {name: _array(tensor.detach()) for name, tensor in expression.weights.items()}
         content = {'model': model, '__author__': 'a2mim_mm', 'matching_heuristics': True}
         with path.open('wb') as file:
             pickle.dump(content, file, protocol=4)
 
     def read_back(self, expression: Expression, path: Path) -> nn.Module:
-        """See :meth:`Target.read_back`."""
         model = {
             name: torch.from_numpy(array.copy()) for name, array in read_array_pickle(path)['model'].items()
         }
@@ -150,16 +158,14 @@ class Detectron2(Target):
 
 
 class Timm(Target):
-    """A state dict for ``timm.create_model``, and beside it a config with the model's name and arguments."""
+    """A state dict for ``timm.create_model``, and a second file with the model's name and arguments."""
 
     title = 'timm'
 
-    def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
-        """See :meth:`Target.express`."""
-        return _express_for_timm(encoder, mean_std, timm_model, self.title)
+    def namings_for(self, encoder: Encoder, timm_model: str | None) -> Sequence[Naming]:
+        return _timm_namings(encoder, timm_model)
 
     def write(self, expression: Expression, path: Path) -> None:
-        """See :meth:`Target.write`."""
         write_weights(expression.weights, path)
         (config,) = self.beside(path)
         model = _timm_model(expression)
@@ -167,7 +173,6 @@ class Timm(Target):
         _tell_the_truth(config, expression)
 
     def read_back(self, expression: Expression, path: Path) -> nn.Module:
-        """See :meth:`Target.read_back`."""
         (config,) = self.beside(path)
         saved = json.loads(config.read_text())
         model = timm().create_model(saved['architecture'], **{**saved['model_args'], 'num_classes': 0})
@@ -185,12 +190,10 @@ class HuggingFace(Target):
     title = 'huggingface'
     suffixes = ()
 
-    def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
-        """See :meth:`Target.express`."""
-        return _express_for_timm(encoder, mean_std, timm_model, self.title)
+    def namings_for(self, encoder: Encoder, timm_model: str | None) -> Sequence[Naming]:
+        return _timm_namings(encoder, timm_model)
 
     def write(self, expression: Expression, path: Path) -> None:
-        """See :meth:`Target.write`."""
         hub = timm().models._hub
         model = _timm_model(expression)
         model.load_state_dict(expression.weights)
@@ -204,68 +207,65 @@ class HuggingFace(Target):
         (path / 'README.md').write_text(card)
 
     def read_back(self, expression: Expression, path: Path) -> nn.Module:
-        """See :meth:`Target.read_back`."""
         model = timm().create_model(f'local-dir:{path}', pretrained=True)
         return expression.naming.as_peer(model, expression.cfg)
 
 
 class Onnx(Target):
-    """An ONNX graph, ``images`` (batch, channels, H, W) in, ``features`` of the encoder out.
+    """An ONNX graph from ``images`` (batch, channels, H, W) to ``features`` of the encoder.
 
-    Any batch, and of a CNN any H and W.
+    It takes any batch size. The graph of a CNN also takes any H and W.
     """
 
     title = 'onnx'
+    namings = OPENMMLAB
     suffixes = ('.onnx',)
     tolerance = ONNX_TOLERANCE
     dtype = torch.float32
 
-    def express(self, encoder: Encoder, mean_std: tuple | None, timm_model: str | None) -> Expression:
-        """See :meth:`Target.express`."""
+    def namings_for(self, encoder: Encoder, timm_model: str | None) -> Sequence[Naming]:
         if encoder.family == 'ConvNeXt' and not encoder.cfg['out_indices']:
             raise ConversionError('a ConvNeXt without a last norm has no output in mmpretrain')
         if encoder.family == 'SwinTransformer':
-            raise ConversionError("the graph of mmpretrain's Swin would be of one batch size only")
-        return OpenMMLab(self.title).express(encoder, mean_std, None)
+            raise ConversionError("the graph of mmpretrain's Swin would take a single batch size only")
+        return super().namings_for(encoder, timm_model)
 
     def write(self, expression: Expression, path: Path) -> None:
-        """See :meth:`Target.write`."""
         export(Encoder(expression.cfg, expression.weights), path)
 
-    def read_back(self, expression: Expression, path: Path) -> nn.Module:
-        """See :meth:`Target.read_back`."""
+    def read_back(self, _expression: Expression, path: Path) -> nn.Module:
         session = onnxruntime_session(path)
 
         def features(images: Tensor) -> Tensor:
-            # One by one: the graph was made with more than one image, and takes any number of them.
+            # One by one: the graph was exported with two images, and has to take any number.
             outputs = [session.run(None, {'images': image[None].numpy()})[0] for image in images]
             return torch.cat([*map(torch.from_numpy, outputs)])
 
         return Peer(nn.Identity(), features)
 
 
-DRAFT = '.part-'  # in front of the name of a file until it is whole
+DRAFT = '.part-'  # begins the name of a file until it is whole
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    """A tensor for numpy, which has no bfloat16."""
+    """A tensor as numpy, which does not know bfloat16."""
     return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
 
 
 def write_weights(weights: Weights, path: Path, cfg: str | None = None) -> None:
-    """A state dict as ``.safetensors`` or ``.pth``, with the config of its network where given, as text."""
+    """Write a state dict as ``.safetensors`` or ``.pth``, with the text of a config if one is given."""
     from safetensors.torch import save
 
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
     if path.suffix == '.safetensors':
         metadata = {'format': 'pt'} if cfg is None else {'format': 'pt', 'cfg': cfg}
-        path.write_bytes(save(weights, metadata=metadata))  # save_file hides it from other users
+        path.write_bytes(save(weights, metadata=metadata))  # save_file would give it mode 0600
     else:
         torch.save(weights if cfg is None else dict(state_dict=weights, meta=dict(cfg=cfg)), path)
 
 
 def _config_text(expression: Expression) -> str:
-    """The config of an encoder as checkpoints of OpenMMLab have it, for whoever loads the weights."""
+    """The config of an encoder, as text, in the form of OpenMMLab's checkpoints."""
     model = dict(backbone=expression.cfg)
     if expression.mean_std is not None:
         mean, std = ([255 * value for value in values] for values in expression.mean_std)
@@ -273,38 +273,23 @@ def _config_text(expression: Expression) -> str:
     return f'model = {model!r}'
 
 
-def _express(encoder: Encoder, mean_std: tuple | None, namings: list[Naming], title: str) -> Expression:
-    """By the first naming that can hold the encoder."""
-    errors = []
-    for naming in namings:
-        if naming.family != encoder.family:
-            errors.append(f'{title} names the weights of a {naming.family} here, not of a {encoder.family}')
-            continue
-        try:
-            weights, dropped = naming.write(encoder)
-        except ConversionError as error:
-            errors.append(str(error))
-        else:
-            return Expression(naming, encoder.cfg, weights, dropped, mean_std)
-    raise ConversionError(f'{title} cannot hold this encoder: {"; ".join(dict.fromkeys(errors))}')
+def _timm_namings(encoder: Encoder, timm_model: str | None) -> list[Naming]:
+    """The naming of the model that the user named, or all of the encoder's family.
 
-
-def _express_for_timm(
-    encoder: Encoder, mean_std: tuple | None, timm_model: str | None, title: str
-) -> Expression:
-    """By the naming of the model that is asked for, or the first of the family that can hold the encoder."""
-    namings = [naming for naming in TIMM if naming.family == encoder.family]
-    if timm_model is not None:
-        asked = [naming for naming in TIMM if timm_model.startswith(naming.models)]
-        if not asked or not timm().is_model(timm_model):
-            known = ', '.join(f'{start}*' for naming in TIMM for start in naming.models)
-            raise ConversionError(f'--timm-model: {timm_model} is no model of timm, or none of {known}')
-        namings = [max(asked, key=lambda naming: len(naming.models[0]))]  # vit_relpos_ begins with vit_, too
-    return replace(_express(encoder, mean_std, namings, title), timm_model=timm_model)
+    Raises:
+        ConversionError: If timm has no such model, or this package does not know its names.
+    """
+    if timm_model is None:
+        return [naming for naming in TIMM if naming.family == encoder.family]
+    asked = [naming for naming in TIMM if timm_model.startswith(naming.models)]
+    if not asked or not timm().is_model(timm_model):
+        known = ', '.join(f'{start}*' for naming in TIMM for start in naming.models)
+        raise ConversionError(f'--timm-model: {timm_model} is not a model of timm, or not one of {known}')
+    return [max(asked, key=lambda naming: len(naming.models[0]))]  # vit_relpos_ begins with vit_, too
 
 
 def _timm_model(expression: Expression) -> nn.Module:
-    """timm's model, random but of the names and shapes of the weights."""
+    """A model of timm with random weights, whose names and shapes are those of the expression."""
     naming: TimmNaming = expression.naming
     name, arguments = naming.model(expression.cfg, expression.weights)
     name = expression.timm_model or name
@@ -317,10 +302,7 @@ def _timm_model(expression: Expression) -> nn.Module:
 
 
 def _tell_the_truth(config: Path, expression: Expression) -> None:
-    """Keep of what timm writes for a model of its own only what is true of these weights.
-
-    timm puts in the tag, licence, origin and paper of the weights that it has for this architecture itself.
-    """
+    """Replace what timm writes about its own weights of this architecture: tag, licence, origin, paper."""
     saved = json.loads(config.read_text())
     mean, std = expression.mean_std or IMAGENET
     size = expression.input_hw or expression.cfg.get('img_size', 224)

@@ -14,7 +14,7 @@ _CNN_SIZE = 224
 
 @torch.no_grad()
 def features_of(peer: nn.Module, cfg: dict, dtype: torch.dtype) -> Tensor:
-    """What a network makes of the example images.
+    """Features of the example images by a network.
 
     Args:
         peer: A :class:`Peer`.
@@ -28,7 +28,7 @@ def compare(expected: Tensor, actual: Tensor, tolerance: float) -> float:
     """The relative difference of features.
 
     Raises:
-        ConversionError: If it is above the tolerance, or no number.
+        ConversionError: If it is above the tolerance, or not a number.
     """
     difference = relative_difference(expected, actual)
     if not difference <= tolerance:
@@ -40,7 +40,7 @@ def compare(expected: Tensor, actual: Tensor, tolerance: float) -> float:
 
 
 def example_images(cfg: dict, dtype: torch.dtype) -> Tensor:
-    """Images (2, channels, H, W) of the size the encoder is for, noise of fixed seed."""
+    """Images (2, channels, H, W) in the size of the encoder: noise with a fixed seed."""
     size = cfg.get('img_size', _CNN_SIZE)
     size_hw = (size, size) if isinstance(size, int) else tuple(size)
     generator = torch.Generator().manual_seed(0)
@@ -52,7 +52,7 @@ def example_images(cfg: dict, dtype: torch.dtype) -> Tensor:
 
 @torch.no_grad()
 def relative_difference(first: Tensor, second: Tensor) -> float:
-    """max|a - b| / max|a|; inf where the shapes differ, nan where a number is not finite."""
+    """max|a - b| / max|a|; inf if the shapes differ, nan if a number is not finite."""
     if first.shape != second.shape:
         return float('inf')
     first, second = first.double(), second.double()
@@ -60,6 +60,6 @@ def relative_difference(first: Tensor, second: Tensor) -> float:
 
 
 def of_pivot(encoder: Encoder) -> nn.Module:
-    """The pivot's own network as a :class:`Peer`; of a ViT or ResNet."""
+    """The network of a pivot (ViT or ResNet) as a :class:`Peer`."""
     network = encoder.build()
     return Peer(network, lambda image: network(image)[-1])

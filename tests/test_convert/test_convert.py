@@ -565,8 +565,8 @@ def test_a_vit_is_no_resnet(vit, tmp_path, to):
     [
         ('resnet', 'resnet50', "timm's resnet50 cannot hold this encoder"),
         ('resnet', 'vit_base_patch16_224', 'names the weights of a A2MIMViT here, not of a ResNet'),
-        ('resnet', 'resnet18_of_mine', 'is no model of timm'),
-        ('resnet', 'efficientnet_b0', r'or none of resnet\*'),
+        ('resnet', 'resnet18_of_mine', 'is not a model of timm'),
+        ('resnet', 'efficientnet_b0', r'or not one of resnet\*'),
         ('beit', 'vit_base_patch16_224', r'beit_\*.*vit_relpos_\*'),
     ],
 )

@@ -654,7 +654,7 @@ def test_numbers_that_are_not_finite_are_refused(name, number):
     'checkpoint', [{}, {'epoch': 3}, {'state_dict': {}}, {'state_dict': {'a': 'b'}}, {1: torch.zeros(1)}]
 )
 def test_a_file_without_weights_is_refused(checkpoint):
-    with pytest.raises(CheckpointError, match='x.pth holds no weights: its keys are'):
+    with pytest.raises(CheckpointError, match='x.pth does not hold weights: its keys are'):
         detect(checkpoint, 'x.pth')
 
 

@@ -92,8 +92,8 @@ def test_a_pretraining_of_ours_keeps_all_it_has(tmp_path):
 @pytest.mark.parametrize(
     ('lost', 'words'),
     [
-        ('backbone.mask_token', 'no backbone.mask_token'),
-        ('neck.decoder_pred.0.weight', 'no neck.decoder_pred'),
+        ('backbone.mask_token', 'not hold backbone.mask_token'),
+        ('neck.decoder_pred.0.weight', 'not hold neck.decoder_pred'),
     ],
 )
 def test_what_is_no_whole_pretraining_is_refused(tmp_path, lost, words):

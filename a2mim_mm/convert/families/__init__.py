@@ -1,1 +1,1 @@
-"""The families of encoders: how the pivot of each is told from weights, and what its peers are."""
+"""The families of encoders: how to read the pivot of each off its weights, and what its peers are."""

@@ -44,16 +44,16 @@ def convnext_encoder(weights: Weights, _hints: Hints, folded: dict[str, str]) ->
 
 
 def outputs_of_norms(weights: Weights) -> list[int]:
-    """Stages of whose outputs OpenMMLab's networks have a norm: none, or the last and any before."""
+    """Stages whose outputs have a norm in OpenMMLab's networks: none, or the last and some before."""
     numbers = {int(name[4]) for name in weights if re.fullmatch(rf'norm[0-{LAST}]\.(weight|bias)', name)}
     return sorted({*numbers, LAST}) if numbers else []
 
 
 def without_early_norms(weights: Weights) -> tuple[Weights, dict[str, str]]:
-    """Weights without norms of outputs before the last, which only OpenMMLab has; their names and why."""
+    """Weights without the norms of earlier outputs, which only OpenMMLab has, and their names and why."""
     early = [name for name in weights if re.match(rf'norm[0-{LAST - 1}]\.', name)]
     kept = {name: tensor for name, tensor in weights.items() if name not in early}
-    return kept, dict.fromkeys(early, 'normalises what an earlier stage gives to a decoder')
+    return kept, dict.fromkeys(early, 'normalises the output of an earlier stage for a decoder')
 
 
 def checked_norm_and_patch(encoder: Encoder) -> Encoder:
@@ -64,7 +64,7 @@ def checked_norm_and_patch(encoder: Encoder) -> Encoder:
 
 
 def checked_patch(encoder: Encoder) -> Encoder:
-    """Refuse stems where timm chooses other strides and dilations later, by the same names."""
+    """Refuse stems of other sizes, for which timm chooses other strides and dilations later."""
     if encoder.cfg['stem_patch_size'] != 4:
         raise ConversionError(
             f'a stem of {encoder.cfg["stem_patch_size"]} pixels is in mmpretrain alone: elsewhere it has 4'

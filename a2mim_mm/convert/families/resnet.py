@@ -1,4 +1,4 @@
-"""ResNet, to whose weights torchvision, timm and OpenMMLab give the same names."""
+"""ResNet. Its weights have the same names in torchvision, timm and OpenMMLab."""
 
 import re
 
@@ -19,7 +19,7 @@ BLOCKS = {  # depth: blocks of the four stages; 200 as in He et al., https://arx
 }
 FAMILY = 'ResNet'
 _SCOPES = {200: 'a2mim_mm'}  # mmpretrain has no ResNet-200
-_OTHER_RESNETS = {  # names of which the plain ResNet has none
+_OTHER_RESNETS = {  # names that the plain ResNet does not have
     r'conv1\.\d+\..*|stem\..*': 'a deep stem of three convolutions (ResNet-C, -D)',
     r'.*\.se\..*': 'squeeze and excitation (SE-ResNet)',
     r'.*downsample\.2\..*': 'an average-pooled shortcut (ResNet-D)',
@@ -42,7 +42,7 @@ def resnet_encoder(weights: Weights, _hints: Hints, folded: dict[str, str]) -> E
 
 
 def torchvision_peer(cfg: dict, weights: Weights) -> Peer:
-    """torchvision's network, compared by the map of its last stage."""
+    """The network of torchvision, compared by the map of its last stage."""
     network = torchvision_resnet(cfg['depth'])
     network.load_state_dict(weights)
     return Peer(network, lambda image: last_map(network, image))
@@ -58,7 +58,7 @@ def torchvision_resnet(depth: int) -> torchvision.models.ResNet:
 
 
 def last_map(network: nn.Module, image: Tensor) -> Tensor:
-    """(b, c, h, w): what the last stage of a torchvision ResNet gives."""
+    """The output of the last stage of a torchvision ResNet, (b, c, h, w)."""
     for name, module in network.named_children():
         if name == 'avgpool':
             break
@@ -73,6 +73,6 @@ def _depth(weights: Weights) -> int:
         if numbers == blocks and bottleneck == (depth >= 50):
             return depth
     raise ConversionError(
-        f'no ResNet has stages of {blocks} {"bottlenecks" if bottleneck else "basic blocks"}; '
+        f'no known ResNet has stages of {blocks} {"bottlenecks" if bottleneck else "basic blocks"}; '
         f'known depths: {", ".join(map(str, BLOCKS))}'
     )

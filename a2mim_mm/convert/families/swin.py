@@ -21,7 +21,7 @@ _REASONS = {
 }
 _FIRST_MASK = f'stages.0.blocks.1.attn.{MASK}'
 _MERGING = re.compile(r'stages\.\d+\.downsample\.(norm\.weight|norm\.bias|reduction\.weight)')
-_OTHER_SWINS = {  # parts of names of which the plain Swin has none
+_OTHER_SWINS = {  # parts of names that the plain Swin does not have
     'absolute_pos_embed': 'an absolute position embedding (ape)',
     'logit_scale': 'cosine attention (Swin V2)',
     'cpb_mlp': 'cosine attention (Swin V2)',
@@ -32,13 +32,13 @@ def swin_encoder(weights: Weights, hints: Hints, folded: dict[str, str]) -> Enco
     """The pivot of a Swin whose weights have the pivot's names.
 
     Args:
-        weights: Tensors; what is computed may be among them.
-        hints: For the image size, which the masks of shifted windows tell where they are there. Without
-            either it is the one whose last stage is one window: 192 for windows of 6, 224 of 7, 384 of 12.
-        folded: What of the source is computed, and why it is not kept.
+        weights: Tensors, with or without computed ones.
+        hints: May hold the image size, which the masks of shifted windows show as well. Without both it is
+            the size whose last stage is one window: 192 for windows of 6, 224 of 7, 384 of 12.
+        folded: Names of the source that are computed, and why they are not kept.
 
     Raises:
-        ConversionError: If names are missing or unknown, a tensor is misshapen, or what is computed differs.
+        ConversionError: If names are missing or unknown, a tensor is misshapen, or a computed one differs.
     """
     cfg = _config(weights, hints)
     network = build_without_weights(cfg)
@@ -50,9 +50,10 @@ def swin_encoder(weights: Weights, hints: Hints, folded: dict[str, str]) -> Enco
 
 
 def check_kind(weights: Weights) -> None:
+    """Refuse Swins that are not the plain one."""
     for part, kind in _OTHER_SWINS.items():
         if any(part in name for name in weights):
-            raise ConversionError(f'this Swin has {kind}, which no encoder here has')
+            raise ConversionError(f'this Swin has {kind}, which the encoders here do not have')
 
 
 def _config(weights: Weights, hints: Hints) -> dict:
@@ -100,6 +101,7 @@ def _arch(sizes: dict) -> str | dict:
 
 
 def sizes_of(cfg: dict) -> dict:
+    """``embed_dims``, ``depths`` and ``num_heads`` of a pivot's config."""
     return SwinTransformer.arch_zoo[cfg['arch']] if isinstance(cfg['arch'], str) else cfg['arch']
 
 
@@ -110,7 +112,7 @@ def _sides(cfg: dict) -> tuple[int, int]:
 
 
 def check_expressible(cfg: dict) -> None:
-    """Refuse what microsoft's and timm's networks have not, or do in another way than mmpretrain's."""
+    """Refuse what microsoft's and timm's networks lack, or do differently from mmpretrain's."""
     if cfg['norm_cfg'] is None:
         raise ConversionError(
             f"there is no last norm (norm{LAST}), which microsoft's and timm's Swin always have"
@@ -125,11 +127,12 @@ def check_expressible(cfg: dict) -> None:
 
 
 def indices_of(network: nn.Module) -> Weights:
+    """The computed orders of relative positions."""
     return {name: buffer for name, buffer in network.named_buffers() if name.endswith(INDEX)}
 
 
 def _masks(cfg: dict) -> Weights:
-    """Masks of shifted windows by the names of mmcls 0.x; a stage of one window is not shifted."""
+    """Masks of shifted windows under the names of mmcls 0.x. A stage of one window is not shifted."""
     masks, window = {}, cfg['window_size']
     for i, depth in enumerate(sizes_of(cfg)['depths']):
         grid_hw = [math.ceil(side / cfg['patch_size'] / 2**i) for side in _sides(cfg)]
@@ -146,7 +149,7 @@ def _check_computed(weights: Weights, expected: Weights) -> None:
         if not name.endswith((INDEX, MASK)):
             continue
         if name not in expected or not _same(tensor, expected[name]):
-            raise ConversionError(f'{name} is not the one that is computed for this window and image size')
+            raise ConversionError(f'{name} differs from the one computed for this window and image size')
 
 
 def _same(first: Tensor, second: Tensor) -> bool:
@@ -154,14 +157,17 @@ def _same(first: Tensor, second: Tensor) -> bool:
 
 
 def without(weights: Weights, suffixes: tuple[str, ...]) -> Weights:
+    """Weights whose names do not have these endings."""
     return {name: tensor for name, tensor in weights.items() if not name.endswith(suffixes)}
 
 
 def reasons_for(weights: Weights, suffixes: tuple[str, ...]) -> dict[str, str]:
+    """Names with these endings, and why they are left out."""
     return {name: _REASONS[suffix] for name in weights for suffix in suffixes if name.endswith(suffix)}
 
 
 def merging_reordered(weights: Weights, order: Callable[[Tensor], Tensor]) -> Weights:
+    """Weights whose patch merging takes its 2x2 tokens in another order."""
     return {name: order(tensor) if _MERGING.fullmatch(name) else tensor for name, tensor in weights.items()}
 
 

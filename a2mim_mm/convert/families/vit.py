@@ -1,6 +1,6 @@
-"""What all namings of Vision Transformers share: reading the architecture off the weights, q, k, v biases.
+"""What all namings of Vision Transformers share: the architecture read off the weights, and qkv biases.
 
-Names here are those of the pivot, :class:`a2mim_mm.models.A2MIMViT`.
+Names here are those of the pivot, :class:`a2mim_mm.backbones.A2MIMViT`.
 """
 
 import math
@@ -27,8 +27,8 @@ def vit_encoder(weights: Weights, hints: Hints, folded: dict[str, str]) -> Encod
     """The pivot of a ViT whose weights have the pivot's names.
 
     Raises:
-        ConversionError: If names are missing or unknown, the grid is not square and no hint tells it, or the
-            number of heads is open.
+        ConversionError: If names are missing or unknown, the grid is neither square nor given by a hint, or
+            the weights do not show the number of heads.
     """
     tables = [name for name in weights if name.endswith(TABLE)]
     if 'pos_embed' in weights:
@@ -72,7 +72,7 @@ def grid_of(cfg: dict) -> tuple[int, int]:
 
 
 def fuse_biases(weights: Weights, attention: str) -> tuple[Weights, dict[str, str]]:
-    """q and v biases as one bias [q, 0, v]: without k bias is with a k bias of zero.
+    """Join q and v biases to one bias [q, 0, v]. A missing k bias equals a k bias of zero.
 
     Args:
         weights: Tensors, with ``q_bias`` and ``v_bias`` in attention modules.
@@ -95,7 +95,7 @@ def fuse_biases(weights: Weights, attention: str) -> tuple[Weights, dict[str, st
 
 
 def split_biases(weights: Weights) -> tuple[Weights, dict[str, str]]:
-    """The inverse of :func:`fuse_biases`; a k bias that is not zero is left out and named."""
+    """The inverse of :func:`fuse_biases`. A k bias other than zero is left out and named."""
     split, dropped = {}, {}
     for name, tensor in weights.items():
         if not name.endswith('.attn.qkv.bias'):
@@ -110,7 +110,7 @@ def split_biases(weights: Weights) -> tuple[Weights, dict[str, str]]:
 
 
 def drop_indices(weights: Weights, suffix: str) -> tuple[Weights, dict[str, str]]:
-    """Without buffers of the order of relative positions, which are computed, once each is seen to be ours.
+    """Leave out the computed orders of relative positions, after checking that each is BEiT's.
 
     Raises:
         ConversionError: If the order is another.
@@ -130,7 +130,7 @@ def drop_indices(weights: Weights, suffix: str) -> tuple[Weights, dict[str, str]
 
 
 def beit_prepare(attention: str, index: str) -> Callable[[Weights], tuple[Weights, dict[str, str]]]:
-    """What weights of BEiT need before renaming: no computed indices, and one bias of q, k and v."""
+    """What weights of BEiT need before renaming: leave out computed indices, join q, k and v biases."""
 
     def prepare(weights: Weights) -> tuple[Weights, dict[str, str]]:
         weights, computed = drop_indices(weights, index)
@@ -149,23 +149,23 @@ def tokens_or_mean(cfg: dict, tokens: Callable[[Tensor], Tensor], norm: nn.Modul
 
 
 def _grid(weights: Weights, tables: list[str], has_cls: bool, hints: Hints, patch: int) -> tuple[int, int]:
-    """Rows and columns of the patches that the positions are of."""
+    """Rows and columns of the patches that have positions."""
     if hints.img_size is not None:
         return hints.img_size[0] // patch, hints.img_size[1] // patch
     if 'pos_embed' in weights:
         rows = weights['pos_embed'].shape[1]
-        for patches in (rows - has_cls, rows):  # DeiT III has no position for cls
+        for patches in (rows - has_cls, rows):  # DeiT III gives cls no position
             if math.isqrt(patches) ** 2 == patches:
                 return (math.isqrt(patches),) * 2
         raise ConversionError(
-            f'pos_embed has {rows} rows, which are no square grid of patches and a cls token'
+            f'pos_embed has {rows} rows, which do not form a square grid of patches and a cls token'
         )
     if not tables:
         raise ConversionError('there is neither pos_embed nor a relative position bias table')
     rows = shape_of(weights, tables[0], rank=2)[0]
     side = (math.isqrt(rows) + 1) // 2
     if num_offsets((side, side)) + CLS_ROWS * has_cls != rows:
-        raise ConversionError(f'{tables[0]} has {rows} rows, which are of no square grid of patches')
+        raise ConversionError(f'{tables[0]} has {rows} rows, which do not belong to a square grid of patches')
     return side, side
 
 
@@ -178,11 +178,11 @@ def _with_cls_position(weights: Weights, patches: int) -> Weights:
 
 
 def _heads(weights: Weights, tables: list[str], width: int, depth: int, hidden: int, hints: Hints) -> int:
-    """Number of heads: from a table, from what is known, or from the sizes of the field."""
+    """Number of heads: from a table, from a hint, or from the known ViT of these sizes."""
     if tables:
         heads = shape_of(weights, tables[0], rank=2)[1]
         if hints.heads not in (None, heads):
-            raise ConversionError(f'its bias tables are of {heads} heads, not of {hints.heads}')
+            raise ConversionError(f'its bias tables have {heads} heads, not {hints.heads}')
     else:
         heads = hints.heads or (hints.widths or {}).get(width) or _usual_heads(weights, width, depth, hidden)
     if not heads or width % heads:
@@ -194,7 +194,7 @@ def _usual_heads(weights: Weights, width: int, depth: int, hidden: int) -> int:
     """Number of heads of the one known ViT of these sizes.
 
     Raises:
-        ConversionError: If there is none, or two.
+        ConversionError: If no ViT has these sizes, or it may be MoCo v3's.
     """
     if width == _MOCO_V3_WIDTH and _has_positions_of_moco_v3(weights):
         raise ConversionError(

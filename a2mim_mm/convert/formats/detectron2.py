@@ -57,7 +57,7 @@ class _Block(nn.Module):
 
 
 class Detectron2ResNet(nn.Module):
-    """A ResNet made of modules of detectron2's names, which is no dependence of this package."""
+    """A ResNet with the names of detectron2, which this package does not depend on."""
 
     def __init__(self, depth: int) -> None:
         super().__init__()

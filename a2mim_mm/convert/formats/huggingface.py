@@ -35,7 +35,7 @@ _INNER = re.compile(r'layer\.(\d+)\.(convolution|normalization)\.')
 
 
 def _timm_names(weights: Weights) -> Weights:
-    """By timm's names, query, key and value in one tensor.
+    """Weights under timm's names, with query, key and value in one tensor.
 
     Raises:
         ConversionError: If one of the three is missing, or a name is unknown.
@@ -47,7 +47,7 @@ def _timm_names(weights: Weights) -> Weights:
             try:
                 parts = [weights[name.replace('.query.', f'.{part}.')] for part in ('key', 'value')]
             except KeyError as error:
-                raise ConversionError(f'{name} is there, but not {error.args[0]}') from error
+                raise ConversionError(f'{name} exists, but {error.args[0]} does not') from error
             fused[f'{query[1]}.qkv.{query[2]}'] = torch.cat([tensor, *parts])
         elif not _OTHERS.fullmatch(name):
             fused[name] = tensor
@@ -65,7 +65,7 @@ def _torchvision_names(weights: Weights) -> Weights:
     return {plain(name): tensor for name, tensor in weights.items()}
 
 
-# LayerNorm has an epsilon of 1e-12 there and of 1e-6 in timm and here, which no weight shows.
+# The epsilon of LayerNorm is 1e-12 there, and 1e-6 in timm and here. Weights do not show it.
 VIT = Naming(
     name='transformers ViT',
     family=TIMM_VIT.family,

@@ -29,7 +29,7 @@ CONVNEXT_NAMES = [
     ('stages.*.*.gamma', 'stages.*.blocks.*.gamma'),
     (f'norm{LAST}.*', 'head.norm.*'),
 ]
-# But for patch merging, of which timm has moved the place, these are microsoft's names, too.
+# These are microsoft's names too, except for patch merging, which timm has moved.
 SWIN_NAMES = [
     ('patch_embed.projection.*', 'patch_embed.proj.*'),
     ('patch_embed.norm.*', 'patch_embed.norm.*'),
@@ -50,7 +50,7 @@ _MERGING_NAMES = [(f'stages.{i}.downsample.*.*', f'layers.{i + 1}.downsample.*.*
 def _convnext_model(cfg: dict, _weights: Weights) -> tuple[str, dict]:
     arch = cfg['arch']
     sizes = ConvNeXt.arch_settings[arch] if isinstance(arch, str) else arch
-    # create_model drops arguments that are None, so what has no LayerScale begins from a model without.
+    # create_model drops arguments that are None. So without LayerScale, begin from a model without it.
     return 'convnext_tiny' if cfg['layer_scale_init_value'] else 'convnextv2_tiny', dict(
         in_chans=cfg['in_channels'],
         patch_size=cfg['stem_patch_size'],
@@ -85,7 +85,7 @@ def swin_prepare(weights: Weights) -> tuple[Weights, dict[str, str]]:
 
 
 def swin_finish(encoder: Encoder) -> Encoder:
-    """The neighbours that patch merging joins in the order of mmpretrain, which is another."""
+    """The encoder with the neighbours that patch merging joins in mmpretrain's order."""
     swin.check_expressible(encoder.cfg)
     return replace(encoder, weights=swin.merging_reordered(encoder.weights, swin.to_pivot))
 
@@ -114,9 +114,7 @@ CONVNEXT = TimmNaming(
     signature='stages.*.blocks.*.conv_dw.weight',
     encoder=convnext.convnext_encoder,
     names=CONVNEXT_NAMES,
-    refused={
-        r'norm_pre\..*': 'this ConvNeXt has a norm before its pooling (norm_pre), the encoders here after'
-    },
+    refused={r'norm_pre\..*': 'this ConvNeXt has a norm before its pooling (norm_pre), not after it'},
     finish=convnext.checked_norm_and_patch,
     express=lambda encoder: convnext.without_early_norms(convnext.checked_norm_and_patch(encoder).weights),
     models=('convnext_', 'convnextv2_'),

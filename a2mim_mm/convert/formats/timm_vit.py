@@ -37,7 +37,7 @@ def timm_arguments(cfg: dict) -> dict:
     """Arguments that all of timm's ViTs share, from a pivot's config.
 
     Raises:
-        ConversionError: If timm has no norm where the encoder has two, or none.
+        ConversionError: If the encoder has both norms, or none, where timm has one.
     """
     mean = cfg['out_type'] == 'avg_featmap'
     if mean == cfg['final_norm']:
