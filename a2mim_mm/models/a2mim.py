@@ -1,6 +1,7 @@
 """A2MIM: mask -> fill -> encode -> decode -> loss (Li et al., arXiv 2205.13943, Figure 4)."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
@@ -58,12 +59,7 @@ class A2MIM(BaseSelfSupervisor):
             self.mask_token = MODELS.build(mask_token)
             self.mask_token.attach(self.backbone)
 
-    def forward(
-        self,
-        inputs: Tensor | list[Tensor],
-        data_samples: list[DataSample] | None = None,
-        mode: str = 'tensor',
-    ):
+    def forward(self, inputs: Tensor | list[Tensor], data_samples: list | None = None, mode: str = 'tensor'):
         """Features, losses or predictions: ``mode`` is 'tensor', 'loss' or 'predict'."""
         if mode == 'predict':
             return self.predict(inputs, data_samples)
@@ -119,10 +115,8 @@ class A2MIM(BaseSelfSupervisor):
             ValueError: If the decoder's image is of another size.
         """
         filled_b3hw = self.fill(img_b3hw, mask_b1hw)
-        if self.mask_token is not None and use_token:
-            with self.mask_token.masked(mask_bhw):
-                feats = self.backbone(filled_b3hw)
-        else:
+        token = self.mask_token if use_token else None
+        with nullcontext() if token is None else token.masked(mask_bhw):
             feats = self.backbone(filled_b3hw)
         feat_bchw = self._last_map(feats, mask_bhw)
         pred_b3hw = self.neck(feat_bchw)
@@ -136,13 +130,10 @@ class A2MIM(BaseSelfSupervisor):
 
     def _last_map(self, feats: Tensor | Sequence[Tensor], mask_bhw: Tensor) -> Tensor:
         """The last output of the backbone as a map (B, C, h, w), also if it is tokens or channels-last."""
-        name, feat = type(self.backbone).__name__, feats
-        if isinstance(feats, (tuple, list)) and feats:
-            feat = feats[-1]
+        name = type(self.backbone).__name__
+        feat = feats[-1] if isinstance(feats, (tuple, list)) and feats else feats
         if not isinstance(feat, Tensor):
-            raise InputError(
-                f'{name} returns a {type(feats).__name__}: A2MIM needs one tensor, or a tuple of them'
-            )
+            raise InputError(f'{name} returns a {type(feats).__name__}: A2MIM needs one or several tensors')
         if feat.ndim not in (3, 4):
             raise InputError(
                 f'the last output of {name} is {tuple(feat.shape)}, which is not a feature map (B, C, h, w): '

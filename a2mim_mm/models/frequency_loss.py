@@ -29,7 +29,13 @@ def loss_composite(
 
     Returns:
         Image (B, C, H, W).
+
+    Raises:
+        ValueError: If a share is out of range.
     """
+    for name, value in (('leak', leak), ('target_share', target_share)):
+        if not 0 <= value <= 1:
+            raise InputError(f'{name} must lie in [0, 1], got {value}')
     visible = pred.detach()
     if target_share:
         visible = (1 - target_share) * visible + target_share * target
@@ -75,10 +81,16 @@ def focal_frequency_loss(
         Scalar, computed in float32 at least.
 
     Raises:
-        ValueError: If ``normalize`` is something else.
+        ValueError: If an argument is out of range.
     """
     if normalize not in NORMALIZE:
         raise InputError(f'normalize must be one of {", ".join(NORMALIZE)}, got {normalize!r}')
+    if alpha <= 0:
+        raise InputError(f'alpha must be positive, got {alpha}: reweight=False removes the weight')
+    if focal_beta is not None and (focal_beta <= 0 or squared):
+        raise InputError(
+            f'focal_beta must be positive, without squared=True, got {focal_beta} and squared={squared}'
+        )
     # Half precision has no FFT on CPUs, and on CUDA only for powers of two: 224 would fail.
     with torch.autocast(pred.device.type, enabled=False):
         difference = _float32_at_least(pred) - _float32_at_least(target)
@@ -120,9 +132,9 @@ class FocalFrequencyLoss(nn.Module):
     ``leak=1e-3``. It depends on the batch size of a process.
 
     Args:
-        alpha, reweight, squared, batch_spectrum, log_weight, normalize, focal_beta: See
+        leak, target_share: Arguments of :func:`loss_composite`.
+        alpha, reweight, squared, batch_spectrum, log_weight, normalize, focal_beta: Arguments of
             :func:`focal_frequency_loss`.
-        leak, target_share: See :func:`loss_composite`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -141,17 +153,6 @@ class FocalFrequencyLoss(nn.Module):
         focal_beta: float | None = None,
     ) -> None:
         super().__init__()
-        if alpha <= 0:
-            raise InputError(f'alpha must be positive, got {alpha}: reweight=False removes the weight')
-        if normalize not in NORMALIZE:
-            raise InputError(f'normalize must be one of {", ".join(NORMALIZE)}, got {normalize!r}')
-        if focal_beta is not None and (focal_beta <= 0 or squared):
-            raise InputError(
-                f'focal_beta must be positive, without squared=True, got {focal_beta} and squared={squared}'
-            )
-        for name, value in (('leak', leak), ('target_share', target_share)):
-            if not 0 <= value <= 1:
-                raise InputError(f'{name} must lie in [0, 1], got {value}')
         self.composite = dict(leak=leak, target_share=target_share)
         self.spectrum = dict(
             alpha=alpha,
@@ -162,6 +163,7 @@ class FocalFrequencyLoss(nn.Module):
             normalize=normalize,
             focal_beta=focal_beta,
         )
+        self(*torch.zeros(3, 1, 1, 2, 2, device='cpu'))  # refuses wrong arguments now
 
     @torch.compiler.disable
     def forward(self, pred: Tensor, target: Tensor, mask_b1hw: Tensor) -> Tensor:

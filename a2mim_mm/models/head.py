@@ -12,9 +12,9 @@ class A2MIMHead(BaseModule):
     """L = L_spa + lambda * L_freq (Eq. 6).
 
     Args:
-        loss_spa: Config of the pixel loss, which is called with (pred, target, mask). The default is L1, the
-            mean over hidden pixels and channels.
-        loss_freq: Config of the frequency loss, which is called in the same way.
+        loss_spa: Config of the pixel loss, of (pred, target, mask). Default: L1, the mean over hidden pixels
+            and channels.
+        loss_freq: Config of the frequency loss, of the same arguments.
         lambda_freq: The weight of L_freq, at least 0 (Section 4: 0.5). At 0 it is not computed.
 
     Raises:
@@ -22,10 +22,7 @@ class A2MIMHead(BaseModule):
     """
 
     def __init__(
-        self,
-        loss_spa: dict | None = None,
-        loss_freq: dict | None = None,
-        lambda_freq: float = 0.5,
+        self, loss_spa: dict | None = None, loss_freq: dict | None = None, lambda_freq: float = 0.5
     ) -> None:
         super().__init__()
         if not lambda_freq >= 0:  # also refuses NaN

@@ -204,13 +204,12 @@ class MaskToken(nn.Module):
 
 
 def _find_site(backbone: nn.Module, name: str) -> nn.Module:
-    modules = dict(backbone.named_modules())
-    if name and name in modules:
+    modules = {each: module for each, module in backbone.named_modules() if each}
+    if name in modules:
         return modules[name]
-    near = difflib.get_close_matches(name, modules, n=5, cutoff=0.4) or [
-        n for n, _ in backbone.named_children()
-    ]
+    near = difflib.get_close_matches(name, modules, n=5, cutoff=0.4)
+    near = near or [child for child, _ in backbone.named_children()]
     raise InputError(
-        f'token site {name!r} is no sub-module of {type(backbone).__name__}; '
-        f'the nearest names are {", ".join(near)}'
+        f'token site {name!r} is not a sub-module of {type(backbone).__name__}; the nearest names are '
+        f'{", ".join(near)}'
     )

@@ -1,8 +1,8 @@
 """Where to hide.
 
-A mask is a float tensor (B, h, w) on the mask grid, 1 = hidden, 0 = visible, everywhere in this package. It
-follows from random scores of the same shape, one for each mask patch, and these follow from a seed that each
-sample carries. So a mask does not depend on ranks, workers, devices, the batch or restarts.
+Everywhere in this package, a mask is a float tensor (B, h, w) on the mask grid, 1 = hidden, 0 = visible. It
+follows from one random score for each mask patch, and these follow from a seed that each sample carries. So a
+mask does not depend on ranks, workers, devices, the batch or restarts.
 """
 
 import math

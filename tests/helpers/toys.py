@@ -55,6 +55,10 @@ class Layout(nn.Module):
     def forward(self, feat_bchw):
         if self.layout == 'bchw':
             return feat_bchw
+        if self.layout == 'pooled':
+            return feat_bchw.mean((2, 3))
+        if self.layout == 'list':
+            return [feat_bchw, feat_bchw]
         feat_bhwc = feat_bchw.permute(0, 2, 3, 1)
         if self.layout == 'bhwc':
             return feat_bhwc.contiguous()

@@ -113,7 +113,7 @@ def test_sites_come_in_the_order_in_which_they_run():
         ('twice.0', r'run once.*twice\.0 \(2 times\)'),
         ('never.0', r'run once.*never\.0 \(0 times\)'),
         ('flat.0', r'site flat\.0 is not a map with more than one position: \(1, 3\)'),
-        ('pooled.0', r'site pooled\.0 is no map'),
+        ('pooled.0', r'site pooled\.0 is not a map'),
         ('absent', r'this Toy has no site absent; it is made of late, early'),
     ],
 )

@@ -61,15 +61,17 @@ LAYOUTS = [('bchw', 0), ('bhwc', 0), ('blc', 0), ('blc', 1), ('blc', 2), ('blc',
 MODES = [dict(mode='add'), dict(mode='replace'), dict(mode='add', gate_init=1e-6)]
 
 
-@pytest.mark.parametrize('size', [(32, 48), (48, 32), (32, 32)], ids=lambda size: f'{size[0]}x{size[1]}')
+SIZES = {(32, 48): (4, 6), (48, 32): (6, 4), (32, 32): (4, 4)}  # of images, and their mask grids
+
+
+@pytest.mark.parametrize('size', SIZES, ids=str)
 @pytest.mark.parametrize('mode', MODES, ids=['add', 'replace', 'gated'])
 @pytest.mark.parametrize('layout, num_extra', LAYOUTS)
 @torch.no_grad()
 def test_only_hidden_positions_change_and_as_the_formula_says(layout, num_extra, mode, size):
     backbone = toys.LastSite(layout, channels=5, num_extra=num_extra)
     token = make_token(backbone, 5, 'site', **mode)
-    grid = size[0] // 8, size[1] // 8
-    img, mask = image(size), random_mask(grid)
+    img, mask = image(size), random_mask(SIZES[size])
     plain = backbone(img)
     with token.masked(mask):
         masked = backbone(img)
@@ -114,19 +116,6 @@ def test_first_element_of_a_tuple_is_the_feature_and_the_rest_passes(layout):
         assert torch.equal(masked[1], plain[1])
     else:
         assert tuple(masked[1]) == (8, 12)
-
-
-@torch.no_grad()
-def test_each_sample_gets_its_own_mask():
-    backbone = toys.LastSite('bchw', channels=5)
-    token = make_token(backbone, 5, 'site')
-    img = image()
-    mask = torch.stack([torch.zeros(4, 6), torch.ones(4, 6)])
-    plain = backbone(img)
-    with token.masked(mask):
-        masked = backbone(img)
-    assert torch.equal(masked[0], plain[0])
-    torch.testing.assert_close(masked[1], plain[1] + token.token.view(-1, 1, 1))
 
 
 # ---- backbones of other people -------------------------------------------------------------------
@@ -247,22 +236,15 @@ def test_backbone_keys_and_parameters_stay_as_they_were():
 
 
 def test_nothing_is_left_behind_after_removal():
-    backbone = toys.Conv()
-    names = {name: set(vars(module)) for name, module in backbone.named_modules()}
-    token = make_token(backbone, 6, 'stage1')
-    assert toys.hooks(backbone)
-    token.remove()
-    assert not toys.hooks(backbone)
-    assert {name: set(vars(module)) for name, module in backbone.named_modules()} == names
-
-
-def test_removal_leaves_other_peoples_hooks():
     backbone, calls = toys.Conv(), []
-    backbone.stage1.register_forward_hook(lambda *args: calls.append('theirs'))
-    token = make_token(backbone, 6, 'stage1')
-    token.remove()
+    names = {name: set(vars(module)) for name, module in backbone.named_modules()}
+    theirs = backbone.stage1.register_forward_hook(lambda *args: calls.append('theirs'))
+    make_token(backbone, 6, 'stage1').remove()
     backbone(image())
     assert calls == ['theirs']
+    theirs.remove()
+    assert not toys.hooks(backbone)
+    assert {name: set(vars(module)) for name, module in backbone.named_modules()} == names
 
 
 def test_token_can_be_attached_again():
@@ -279,46 +261,22 @@ def test_token_can_be_attached_again():
     assert not toys.hooks(first)
 
 
-def test_plain_forward_after_a_masked_one_sees_no_mask():
+def test_a_mask_serves_the_one_forward_of_its_context():
     backbone = toys.LastSite()
     token = make_token(backbone, 6, 'site')
-    img = image()
+    img, mask = image(), random_mask()
     bare = backbone(img)
-    with token.masked(random_mask()):
+    with token.masked(mask):
         assert not torch.equal(backbone(img), bare)
-    assert torch.equal(backbone(img), bare)
-    assert torch.equal(backbone(img), bare)
-
-
-def test_mask_serves_one_forward_only():
-    backbone = toys.LastSite()
-    token = make_token(backbone, 6, 'site')
-    img = image()
-    bare = backbone(img)
-    with token.masked(random_mask()):
-        backbone(img)
         assert torch.equal(backbone(img), bare)
-
-
-def test_unused_mask_does_not_wait_for_a_later_forward():
-    backbone = toys.LastSite()
-    token = make_token(backbone, 6, 'site')
-    img = image()
-    bare = backbone(img)
-    with token.masked(random_mask()):
+    assert torch.equal(backbone(img), bare)
+    with token.masked(mask):
         pass
     assert torch.equal(backbone(img), bare)
-    with pytest.raises(ZeroDivisionError), token.masked(random_mask()):
+    with pytest.raises(ZeroDivisionError), token.masked(mask):
         raise ZeroDivisionError
     assert torch.equal(backbone(img), bare)
-
-
-def test_forward_that_failed_leaves_no_mask_behind():
-    backbone = toys.LastSite()
-    token = make_token(backbone, 6, 'site')
-    img = image()
-    bare = backbone(img)
-    with pytest.raises(RuntimeError), token.masked(random_mask()):
+    with pytest.raises(RuntimeError), token.masked(mask):
         backbone(torch.zeros(2, 5, 32, 48))
     assert torch.equal(backbone(img), bare)
 
@@ -359,32 +317,22 @@ def test_initial_values():
 # ---- users' mistakes -----------------------------------------------------------------------------
 
 
-def test_unknown_site_is_answered_with_the_nearest_names():
-    with pytest.raises(ValueError, match=r'(?s)stage_1.*Conv.*stage1'):
-        MaskToken(channels=6, site='stage_1').attach(toys.Conv())
-
-
-def test_name_far_from_any_is_answered_with_the_children():
-    with pytest.raises(ValueError, match=r'(?s)zzz.*stem.*stage1.*stage2'):
-        MaskToken(channels=6, site='zzz').attach(toys.Conv())
-
-
-def test_layer_past_the_end_is_answered_with_the_layers_there_are():
-    with pytest.raises(ValueError, match=r'(?s)layers\.12.*layers\.1'):
-        MaskToken(channels=24, site='layers.12').attach(vit())
-
-
-@pytest.mark.parametrize('site', ['', 'self'])
-def test_the_backbone_itself_is_no_site(site):
-    with pytest.raises(ValueError, match='site'):
-        MaskToken(channels=6, site=site).attach(toys.Conv())
-
-
-def test_failed_attach_leaves_no_hook():
-    backbone = toys.Conv()
-    with pytest.raises(ValueError):
-        MaskToken(channels=6, site='stage_1').attach(backbone)
-    assert not toys.hooks(backbone)
+@pytest.mark.parametrize(
+    'build, site, answer',
+    [
+        (toys.Conv, 'stage_1', r'stage_1.*Conv.*stage1'),
+        (toys.Conv, 'zzz', 'zzz.*stem.*stage1.*stage2'),
+        (vit, 'layers.12', r'layers\.12.*layers\.1'),
+        (toys.Conv, '', 'stem.*stage1'),
+        (toys.Conv, 'self', 'stem.*stage1'),
+    ],
+)
+def test_unknown_site_is_answered_with_the_nearest_names(build, site, answer):
+    backbone = build()
+    hooks = toys.hooks(backbone)
+    with pytest.raises(ValueError, match=answer):
+        MaskToken(channels=6, site=site).attach(backbone)
+    assert toys.hooks(backbone) == hooks
 
 
 def test_site_that_the_forward_never_runs_is_an_error():
@@ -437,20 +385,22 @@ def test_layout_with_extra_tokens_can_be_told():
     np.testing.assert_allclose(to_bhwc(after, 'blc', 12, 8).numpy(), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize('layout', ['bchw', 'bhwc', 'blc'])
-def test_feature_with_other_channels_is_named_with_its_shape(layout):
+@pytest.mark.parametrize(
+    'layout, channels, size, batch, told',
+    [
+        ('bchw', 7, (32, 48), 2, r'\(2, 5, 8, 12\) with channels=7'),
+        ('bhwc', 7, (32, 48), 2, r'\(2, 8, 12, 5\) with channels=7'),
+        ('blc', 7, (32, 48), 2, r'\(2, 96, 5\) with channels=7'),
+        ('blc', 5, (32, 40), 2, r'\(2, 80, 5\).*4, 6'),  # tokens that form no grid like the mask's
+        ('blc', 5, (32, 48), 3, r'\(2, 96, 5\)'),  # windows have more rows than there are images
+        ('pooled', 5, (32, 48), 2, r'\(2, 5\)'),
+    ],
+)
+def test_feature_that_fits_no_layout_is_named_with_its_shape(layout, channels, size, batch, told):
     backbone = toys.LastSite(layout, channels=5)
-    token = make_token(backbone, 7, 'site')
-    shape = {'bchw': '2, 5, 8, 12', 'bhwc': '2, 8, 12, 5', 'blc': '2, 96, 5'}[layout]
-    with pytest.raises(ValueError, match=rf'(?s){shape}.*7|7.*{shape}'), token.masked(random_mask()):
-        backbone(image())
-
-
-def test_tokens_that_form_no_grid_like_the_masks_are_an_error():
-    backbone = toys.LastSite('blc', channels=5)
-    token = make_token(backbone, 5, 'site')
-    with pytest.raises(ValueError, match=r'(?s)2, 80, 5.*4, 6'), token.masked(random_mask((4, 6))):
-        backbone(image((32, 40)))
+    token = make_token(backbone, channels, 'site')
+    with pytest.raises(ValueError, match=told), token.masked(random_mask(batch=batch)):
+        backbone(image(size))
 
 
 @pytest.mark.parametrize('layout', ['bchw', 'bhwc', 'blc'])
@@ -466,41 +416,8 @@ def test_mask_grid_finer_than_the_feature_is_refused(layout, grid):
 
 
 def test_site_that_returns_several_features_is_named():
-    class Several(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.stem = nn.Conv2d(3, 6, 4, 4)
-            self.stage = nn.Identity()
-
-        def forward(self, img):
-            feat = self.stem(img)
-            return self.stage([feat, feat])[0]
-
-    token = make_token(backbone := Several(), 6, 'stage')
-    with pytest.raises(ValueError, match="'stage' is a list, no tensor"), token.masked(random_mask()):
-        backbone(image())
-
-
-def test_feature_that_is_no_map_is_an_error():
-    class Pooled(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.site = nn.Sequential(nn.Conv2d(3, 6, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-
-        def forward(self, x):
-            return self.site(x)
-
-    backbone = Pooled()
-    token = make_token(backbone, 6, 'site')
-    with pytest.raises(ValueError, match=r'2, 6'), token.masked(random_mask()):
-        backbone(image())
-
-
-def test_feature_of_another_batch_is_an_error():
-    # windows of attention carry more rows than there are images
-    backbone = toys.LastSite('blc', channels=5)
-    token = make_token(backbone, 5, 'site')
-    with pytest.raises(ValueError, match=r'(?s)2, 96, 5'), token.masked(random_mask(batch=3)):
+    token = make_token(backbone := toys.LastSite('list'), 6, 'site')
+    with pytest.raises(ValueError, match="'site' is a list, no tensor"), token.masked(random_mask()):
         backbone(image())
 
 
