@@ -1,6 +1,7 @@
 """What each of two ranks does in one launch: one tool after another, in one process group.
 
-Takes a JSON file with a list of [tool, argument, ...]; writes the errors of each rank into errors_RANK.json.
+Takes a JSON file with a list of [tool, argument, ...]. Writes the errors of each rank into errors_RANK.json,
+and ends as the last tool ends.
 """
 
 import json
@@ -15,7 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from a2mim_mm.checkpoints.load import unwrap
-from a2mim_mm.engine.distributed import leave_distributed
+from a2mim_mm.engine.run_tool import run_tool
 
 RANK = os.environ.get('RANK', '0')
 
@@ -49,6 +50,7 @@ if __name__ == '__main__':
     torch.set_num_threads(1)
     dist.init_process_group('gloo')
     dist.init_process_group = lambda backend: None  # each of the tools would do so
-    errors = [error_of(*command) for command in json.loads(Path(sys.argv[1]).read_text())]
+    *commands, (last, *argv) = json.loads(Path(sys.argv[1]).read_text())
+    errors = [error_of(*command) for command in commands]
     Path(f'errors_{RANK}.json').write_text(json.dumps(errors))
-    leave_distributed()
+    run_tool(lambda: tool(last).main([*argv, '--launcher', 'pytorch']))

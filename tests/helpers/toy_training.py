@@ -1,6 +1,7 @@
 """A model and a data set that train in milliseconds, a config file for them, and the tools as functions."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import torch
@@ -12,10 +13,13 @@ from mmengine.registry import DATASETS, FUNCTIONS, HOOKS, METRICS, MODELS
 from mmengine.structures import BaseDataElement
 from torch import nn
 
+from a2mim_mm.engine.run_tool import run_tool
 from a2mim_mm.models import Fill, RandomPatchMask
 
 ROOT = Path(__file__).parents[2]
 SIZE = 8  # pixels
+# How tests start a process. A forked one saves the seconds of imports, but CUDA does not survive it.
+START = 'spawn' if torch.cuda.is_available() else 'fork'
 NORMS = {'BN': nn.BatchNorm2d, 'SyncBN': nn.SyncBatchNorm}
 
 
@@ -149,3 +153,9 @@ def tool(name):
 def read_log(work_dir):
     """All log files of a work dir, in order of time."""
     return '\n'.join(path.read_text() for path in sorted(Path(work_dir).glob('*/*.log')))
+
+
+def train_in_a_terminal(argv, stderr):
+    """What a process does in place of `python tools/train.py ARGV 2> STDERR`."""
+    sys.stderr = open(stderr, 'w', buffering=1)
+    run_tool(lambda: tool('train').main(argv))

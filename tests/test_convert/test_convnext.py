@@ -170,11 +170,13 @@ def test_every_single_missing_name_is_refused(source):
 
 @pytest.mark.parametrize('source', NAMINGS)
 def test_every_misshapen_tensor_is_refused(source):
+    """In one of three ways each, in turn."""
     weights = weights_of(source)
-    for name, tensor in weights.items():
-        for wrong in (tensor[..., None], tensor.repeat_interleave(2, dim=-1), tensor[1:]):
-            with pytest.raises(ConversionError):
-                NAMINGS[source].read(weights | {name: wrong}, Hints())
+    for number, name in enumerate(weights):
+        tensor = weights[name]
+        wrong = (tensor[..., None], tensor.repeat_interleave(2, dim=-1), tensor[1:])[number % 3]
+        with pytest.raises(ConversionError):
+            NAMINGS[source].read(weights | {name: wrong}, Hints())
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import algorithms, reference, toys, two_ranks
+from helpers.toy_training import START
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
@@ -347,7 +348,7 @@ def test_compiled_loss():
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason='torch without distributed')
 def test_token_gradient_is_averaged_over_two_ranks(tmp_path):
-    torch.multiprocessing.spawn(two_ranks.run, args=(str(tmp_path),), nprocs=2)
+    torch.multiprocessing.start_processes(two_ranks.run, args=(str(tmp_path),), nprocs=2, start_method=START)
     got = [torch.load(tmp_path / f'grad_{rank}.pth') for rank in (0, 1)]
     algorithm = algorithms.build('resnet')
     alone = [two_ranks.rank_gradient(algorithm, algorithm, rank) for rank in (0, 1)]

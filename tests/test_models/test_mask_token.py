@@ -541,14 +541,13 @@ def test_gradient_under_mmengines_wrapper_of_the_whole_backbone(order):
 # ---- torch.compile -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('backend', ['eager', 'aot_eager'])
 @pytest.mark.parametrize('mode', [dict(), dict(gate_init=0.5)], ids=['add', 'gated'])
-def test_compiled_backbone(backend, mode):
+def test_compiled_backbone(mode):
     torch.compiler.reset()
     backbone = toys.Conv()
     token = make_token(backbone, 6, 'stage1', **mode)
     # fullgraph: the hooks break no graph
-    compiled = torch.compile(backbone, backend=backend, fullgraph=True)
+    compiled = torch.compile(backbone, backend='eager', fullgraph=True)
     img = image()
     bare = backbone(img)[0].detach()
     for seed in (0, 1):

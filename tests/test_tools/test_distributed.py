@@ -15,6 +15,11 @@ from helpers.toy_transfer import RESNET, classification, draw_photos, pretrainin
 from a2mim_mm.checkpoints import load_checkpoint_file
 
 TOOLS = ROOT / 'tools'
+UNREADABLE = """
+model["norm"] = dict(type="SyncBN")
+train_dataloader["dataset"] = dict(type="ToyImages", length=8, unreadable=[1, 5])
+custom_hooks.append(dict(type="a2mim_mm.UnreadableImagesHook", min_count=1))
+"""
 
 
 def launch(script, *args, cwd, **env):
@@ -49,7 +54,10 @@ def write_pretraining(folder, name, batch_size):
 
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory, toy_run, pretrained):
-    """The folder in which two ranks ran several tools, and the errors of both for each tool."""
+    """The folder in which two ranks ran several tools, and how each of these ended.
+
+    The last one ends the launch: its value is exit status and output. Of the others it is the errors of both.
+    """
     folder = tmp_path_factory.mktemp('ranks')
     (folder / 'photos').mkdir()
     draw_photos(folder / 'photos', count=24)
@@ -66,13 +74,14 @@ def ranks(tmp_path_factory, toy_run, pretrained):
             '--out',
             'two.json',
         ],
+        unreadable=['train', write_config(folder, UNREADABLE, 'unreadable')],
     )
     commands = [[*command, '--work-dir', name] for name, command in runs.items()]
     (folder / 'runs.json').write_text(json.dumps(commands))
     status, output = launch('dist_run.sh', 2, '../tests/helpers/rank_runs.py', 'runs.json', cwd=folder)
-    assert status == 0, output[-3000:]
+    assert (folder / 'errors_1.json').exists(), output[-3000:]
     errors = [json.loads((folder / f'errors_{rank}.json').read_text()) for rank in range(2)]
-    return folder, dict(zip(runs, zip(*errors, strict=True), strict=True))
+    return folder, dict(zip(runs, [*zip(*errors, strict=True), (status, output)], strict=True))
 
 
 def test_two_ranks_train_as_one_process_with_the_same_global_batch(ranks, tmp_path, monkeypatch):
@@ -133,22 +142,17 @@ def test_two_ranks_evaluate_as_one_process(ranks, toy_run):
     assert json.loads((folder / 'two.json').read_text()) == pytest.approx(metrics, rel=1e-6)
 
 
-def test_dist_train_stops_all_ranks_when_one_sees_too_many_unreadable_images(tmp_path):
-    extra = (
-        'model["norm"] = dict(type="SyncBN")\n'
-        'train_dataloader["dataset"] = dict(type="ToyImages", length=8, unreadable=[1, 5])\n'
-        'custom_hooks.append(dict(type="a2mim_mm.UnreadableImagesHook", min_count=1))\n'
-    )
-    write_config(tmp_path, extra, 'unreadable')
-    status, output = launch('dist_train.sh', 'unreadable.py', 2, '--work-dir', 'w', cwd=tmp_path)
+def test_all_ranks_stop_when_one_sees_too_many_unreadable_images(ranks):
+    folder, ends = ranks
+    status, output = ends['unreadable']
     assert status != 0 and output.count('Traceback') == 1  # that of torchrun itself
     reason = '2 of 8 images are unreadable, more than the 1 that are allowed'
     assert f'error: {reason}' in output  # of the rank that is first: torchrun ends the other
-    log = read_log(tmp_path / 'w')
+    log = read_log(folder / 'unreadable')
     assert reason in log
     assert '1.jpg: truncated' in log and '5.jpg: truncated' in log  # both of rank 1
     assert 'SyncBN became BN (1 places in the config)' in log
-    assert '[1][2/2]' in log and not (tmp_path / 'w' / 'epoch_1.pth').exists()
+    assert '[1][2/2]' in log and not (folder / 'unreadable' / 'epoch_1.pth').exists()
 
 
 @pytest.fixture

@@ -2,17 +2,16 @@
 
 import json
 import math
+import multiprocessing
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from itertools import count
 
 import pytest
 import torch
-from helpers.toy_training import ROOT, read_log, tool, write_config
+from helpers.toy_training import START, read_log, tool, train_in_a_terminal, write_config
 from mmengine.config import Config
 
 from a2mim_mm.checkpoints import load_checkpoint_file
@@ -284,23 +283,23 @@ def test_evaluation(run, toy, refuse, toy_run, tmp_path):
 
 def test_ctrl_c_in_a_terminal(toy, tmp_path):
     """A real SIGINT during training ends in one line and status 130, and leaves a checkpoint."""
-    env = {**os.environ, 'PYTHONPATH': f'{ROOT}{os.pathsep}{ROOT}/tests', 'OMP_NUM_THREADS': '1'}
-    config = toy('train_cfg.update(max_epochs=5000)')
-    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), config, '--work-dir', str(tmp_path / 'w')]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    argv = [toy('train_cfg.update(max_epochs=5000)'), '--work-dir', str(tmp_path / 'w')]
+    process = multiprocessing.get_context(START).Process(
+        target=train_in_a_terminal, args=(argv, tmp_path / 'stderr')
+    )
+    process.start()
     try:
         deadline = time.monotonic() + 240
         while not (tmp_path / 'w' / 'last_checkpoint').exists():
-            assert process.poll() is None and time.monotonic() < deadline
+            assert process.is_alive() and time.monotonic() < deadline
             time.sleep(0.1)
-        for _ in range(3):  # one that meets a destructor is lost: a person presses again
-            process.send_signal(signal.SIGINT)
-            try:
-                _, message = process.communicate(timeout=20)
+        for _ in range(10):  # one that meets a destructor is lost: a person presses again
+            os.kill(process.pid, signal.SIGINT)
+            process.join(timeout=5)
+            if not process.is_alive():
                 break
-            except subprocess.TimeoutExpired:
-                continue
     finally:
         process.kill()
-    assert process.returncode == 130
+    assert process.exitcode == 130
+    message = (tmp_path / 'stderr').read_text()
     assert message.strip().splitlines()[-1].startswith('interrupted') and 'Traceback' not in message
