@@ -45,6 +45,11 @@ HELD = {
 CONVERSIONS = [(source, to) for source in SOURCES for to in HELD[source]]
 
 
+def quietly(source, target, to, **options):
+    """A conversion whose log is not read."""
+    return convert_checkpoint(source, target, to, log=lambda line: None, **options)
+
+
 class Interrupted(BaseException):
     """Stands in for Ctrl-C."""
 
@@ -227,7 +232,7 @@ def test_an_export_claims_nothing_that_is_timm_s(sources, tmp_path, to):
     weights['mask_token.token'] = torch.zeros(4)
     torch.save(dict(state_dict=weights, meta=dict(cfg=cfg)), tmp_path / 'epoch_3.pth')
     out = tmp_path / ('out' if to == 'huggingface' else 'out.pth')
-    convert_checkpoint(tmp_path / 'epoch_3.pth', out, to, log=lambda line: None)
+    quietly(tmp_path / 'epoch_3.pth', out, to)
     config = out / 'config.json' if to == 'huggingface' else Path(f'{out}.config.json')
     saved = json.loads(config.read_text())['pretrained_cfg']
     assert not {'tag', 'license', 'origin_url', 'paper_name', 'paper_ids', 'hf_hub_id', 'url'} & {*saved}
@@ -241,7 +246,7 @@ def test_an_export_claims_nothing_that_is_timm_s(sources, tmp_path, to):
 
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_what_is_written_says_how_its_network_is_built(vit, tmp_path, suffix):
-    convert_checkpoint(vit, tmp_path / f'x{suffix}', 'mmpretrain', arch=HEADS, log=lambda line: None)
+    quietly(vit, tmp_path / f'x{suffix}', 'mmpretrain', arch=HEADS)
     settings = dict(img_size=peers.SIZE, rel_pos_bias=None, layer_scale_init_value=0.1, out_type='raw')
     for heads, fits in ((peers.HEADS, True), (2, False)):
         arch = {**peers.ARCH, 'num_heads': heads}
@@ -287,7 +292,7 @@ def test_detectron2_s_pickle_has_the_names_of_moco_s_converter_and_can_be_conver
     assert {'stem.conv1.weight', 'stem.conv1.norm.bias', 'res2.0.conv1.weight'} <= content['model'].keys()
     assert {'res3.0.shortcut.weight', 'res3.0.shortcut.norm.running_var'} <= content['model'].keys()
     back = tmp_path / 'back.pth'
-    convert_checkpoint(path, back, 'torchvision', log=lambda line: None)
+    quietly(path, back, 'torchvision')
     weights = peers.without_classifier(torch.load(sources['resnet']))
     assert peers.same_weights(torch.load(back), weights)
 
@@ -305,7 +310,7 @@ def test_the_graph_computes_what_torch_does_for_any_batch(converted, source):
 
 def test_there_and_back_is_the_same_bit_for_bit(converted, vit, tmp_path):
     path, back = converted('vit', 'mmpretrain')[0], tmp_path / 'back.pth'
-    convert_checkpoint(path, back, 'timm', arch=HEADS, log=lambda line: None)
+    quietly(path, back, 'timm', arch=HEADS)
     assert peers.same_weights(torch.load(back), peers.without_classifier(torch.load(vit)['model']))
 
 
@@ -318,16 +323,16 @@ def test_half_precision_stays_half_precision(vit, tmp_path, suffix):
     source = tmp_path / 'half.safetensors'
     save_file(half, source)
     target = tmp_path / f'target{suffix}'
-    report = convert_checkpoint(source, target, 'mmpretrain', arch=HEADS, log=lambda line: None)
+    report = quietly(source, target, 'mmpretrain', arch=HEADS)
     written = load_file(target) if suffix == '.safetensors' else torch.load(target)['state_dict']
     assert {tensor.dtype for tensor in written.values()} == {torch.float16}
     assert report['largest_relative_difference']['source to target'] < 1e-5
     folder = tmp_path / 'folder'
-    convert_checkpoint(source, folder, 'huggingface', arch=HEADS, log=lambda line: None)
+    quietly(source, folder, 'huggingface', arch=HEADS)
     in_folder = load_file(folder / 'model.safetensors')
     assert {tensor.dtype for tensor in in_folder.values()} == {torch.float16}
     resampled = tmp_path / 'larger.pth'
-    convert_checkpoint(source, resampled, 'mmpretrain', arch=HEADS, img_size=96, log=lambda line: None)
+    quietly(source, resampled, 'mmpretrain', arch=HEADS, img_size=96)
     assert torch.load(resampled)['state_dict']['pos_embed'].dtype == torch.float16
 
 
@@ -363,7 +368,7 @@ def test_folders_are_no_files_and_files_no_folders(vit, tmp_path):
 
 def test_an_empty_folder_is_filled(vit, tmp_path):
     (tmp_path / 'empty').mkdir()
-    convert_checkpoint(vit, tmp_path / 'empty', 'huggingface', arch=HEADS, log=lambda line: None)
+    quietly(vit, tmp_path / 'empty', 'huggingface', arch=HEADS)
     assert left_in(tmp_path) == ['empty', 'empty.report.json'] and len(left_in(tmp_path / 'empty')) == 3
 
 
@@ -394,7 +399,7 @@ def test_a_link_to_elsewhere_is_replaced_and_not_followed(vit, tmp_path):
     elsewhere, target = tmp_path / 'elsewhere.pth', tmp_path / 'target.pth'
     elsewhere.write_text('mine')
     target.symlink_to(elsewhere)
-    convert_checkpoint(vit, target, 'mmpretrain', arch=HEADS, log=lambda line: None)
+    quietly(vit, target, 'mmpretrain', arch=HEADS)
     assert elsewhere.read_text() == 'mine' and not target.is_symlink()
 
 
@@ -419,7 +424,7 @@ def test_a_wrong_conversion_leaves_nothing(sources, tmp_path, monkeypatch, sourc
     target = tmp_path / f'target{SUFFIXES.get(to, ".pth")}'
     arch = HEADS if source == 'vit' else None
     with pytest.raises(ConversionError, match=r'nothing is written: .* differ by .* more than 1e-0[45]'):
-        convert_checkpoint(sources[source], target, to, arch=arch, log=lambda line: None)
+        quietly(sources[source], target, to, arch=arch)
     assert not left_in(tmp_path)
 
 
@@ -428,7 +433,7 @@ def test_a_wrong_conversion_leaves_what_was_there(vit, tmp_path, monkeypatch):
     target.write_text('mine')
     monkeypatch.setattr(Naming, 'write', flipped(Naming.write))
     with pytest.raises(ConversionError):
-        convert_checkpoint(vit, target, 'mmpretrain', arch=HEADS, log=lambda line: None)
+        quietly(vit, target, 'mmpretrain', arch=HEADS)
     assert target.read_text() == 'mine' and left_in(tmp_path) == ['target.pth']
 
 
@@ -454,14 +459,14 @@ def test_what_is_interrupted_leaves_nothing(vit, tmp_path, monkeypatch, to, mome
         monkeypatch.setattr(convert, moment, stop)
     target = tmp_path / f'target{SUFFIXES.get(to, ".pth")}'
     with pytest.raises(error):
-        convert_checkpoint(vit, target, to, arch=HEADS, log=lambda line: None)
+        quietly(vit, target, to, arch=HEADS)
     assert not left_in(tmp_path)
 
 
 def test_a_file_that_is_there_is_replaced(vit, tmp_path):
     target = tmp_path / 'new' / 'target.pth'
     for size in (None, 96):
-        convert_checkpoint(vit, target, 'timm', arch=HEADS, img_size=size, log=lambda line: None)
+        quietly(vit, target, 'timm', arch=HEADS, img_size=size)
     assert torch.load(target)['pos_embed'].shape == (1, 37, peers.WIDTH)
     names = ['target.pth', 'target.pth.config.json', 'target.pth.report.json']
     assert left_in(target.parent) == names
@@ -507,9 +512,7 @@ def test_another_image_size_resamples_and_says_so(vit, tmp_path):
 @pytest.mark.parametrize('size', [0, -16, 100])
 def test_an_image_size_that_the_patch_does_not_divide_is_refused(vit, tmp_path, size):
     with pytest.raises(ConversionError, match=f'multiple of the patch size 16, got {size}'):
-        convert_checkpoint(
-            vit, tmp_path / 'x.pth', 'mmpretrain', arch=HEADS, img_size=size, log=lambda line: None
-        )
+        quietly(vit, tmp_path / 'x.pth', 'mmpretrain', arch=HEADS, img_size=size)
     assert not left_in(tmp_path)
 
 
@@ -539,7 +542,7 @@ def test_an_image_size_is_none_of_a_resnet(sources, tmp_path):
 )
 def test_wrong_archs_are_refused(vit, tmp_path, arch, message):
     with pytest.raises(ValueError, match=message):
-        convert_checkpoint(vit, tmp_path / 'x.pth', 'mmpretrain', arch=arch, log=lambda line: None)
+        quietly(vit, tmp_path / 'x.pth', 'mmpretrain', arch=arch)
     assert not left_in(tmp_path)
 
 
@@ -554,9 +557,7 @@ def test_an_arch_is_held_against_tables_and_families(sources, tmp_path):
 @pytest.mark.parametrize('to', ['torchvision', 'detectron2'])
 def test_a_vit_is_no_resnet(vit, tmp_path, to):
     with pytest.raises(ConversionError, match=f'{to} .*cannot hold this encoder|{to} cannot hold'):
-        convert_checkpoint(
-            vit, tmp_path / f'x{SUFFIXES.get(to, ".pth")}', to, arch=HEADS, log=lambda line: None
-        )
+        quietly(vit, tmp_path / f'x{SUFFIXES.get(to, ".pth")}', to, arch=HEADS)
     assert not left_in(tmp_path)
 
 
@@ -572,9 +573,7 @@ def test_a_vit_is_no_resnet(vit, tmp_path, to):
 )
 def test_a_timm_model_that_does_not_hold_it_is_refused(sources, tmp_path, source, model, message):
     with pytest.raises(ConversionError, match=message):
-        convert_checkpoint(
-            sources[source], tmp_path / 'x.pth', 'timm', timm_model=model, log=lambda line: None
-        )
+        quietly(sources[source], tmp_path / 'x.pth', 'timm', timm_model=model)
     assert not left_in(tmp_path)
 
 
@@ -590,9 +589,7 @@ def test_a_timm_model_that_does_not_hold_it_is_refused(sources, tmp_path, source
 def test_a_timm_model_can_be_chosen(sources, tmp_path, source, model):
     target = tmp_path / 'x.pth'
     arch = HEADS if source == 'vit' else None
-    report = convert_checkpoint(
-        sources[source], target, 'timm', arch=arch, timm_model=model, log=lambda line: None
-    )
+    report = quietly(sources[source], target, 'timm', arch=arch, timm_model=model)
     assert json.loads((tmp_path / 'x.pth.config.json').read_text())['architecture'] == model
     assert any('(k)' in name for name in report['dropped']) == model.startswith('beit')
 
@@ -648,9 +645,7 @@ def test_the_tool_says_what_is_wrong_in_one_message(tmp_path, capsys, kind):
 
 def test_trust_is_warned_about(vit, tmp_path):
     with pytest.warns(UserWarning, match='any code that it holds runs now'):
-        convert_checkpoint(
-            vit, tmp_path / 'x.pth', 'mmpretrain', arch=HEADS, trust=True, log=lambda line: None
-        )
+        quietly(vit, tmp_path / 'x.pth', 'mmpretrain', arch=HEADS, trust=True)
 
 
 def test_mmengine_s_own_loader_reads_what_was_written(converted):

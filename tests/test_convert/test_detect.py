@@ -123,158 +123,112 @@ MOCO_QUEUE = {'queue': torch.rand(4, 8), 'queue_ptr': torch.zeros(1, dtype=torch
 MOCO_V3_HEAD = tensors('head.0.weight', *batch_norm('head.1'), 'head.3.weight', *batch_norm('head.4', False))
 OPENMIXUP_NECK = tensors(*linear('neck.decoder_pred.0'))
 MM_ONLINE_NECK = tensors(*linear('neck.fc0'), *batch_norm('neck.bn0'), *linear('head.predictor.fc0'))
-# Origin: what the file holds, of which weights the encoder is, and how many names are outside of it.
 HF_RESNET = peers.huggingface_resnet(R18)
+NEXT, R18_OF_D2 = facebook_convnext(MM_NEXT), by_detectron2(R18)
+FC, HEAD = tensors(*linear('fc')), tensors(*linear('head'))
+
+
+def trained(encoder, *others, prefix='backbone.'):
+    """A training's file: the encoder, and weights beside it."""
+    state = prefixed(prefix, encoder)
+    for weights in others:
+        state |= weights
+    return dict(state_dict=state)
+
+
+MOCO_HEAD = tensors(*linear('fc.0'), *linear('fc.2'))
+MOCO_V3_PREDICTOR = prefixed('module.', tensors('predictor.0.weight', *batch_norm('predictor.1')))
+SIMSIAM = prefixed('encoder.', R18 | tensors('fc.0.weight', *batch_norm('fc.1'), *linear('fc.6'))) | tensors(
+    'predictor.0.weight', *batch_norm('predictor.1'), *linear('predictor.3')
+)
+SWAV_HEAD = tensors(*linear('projection_head.0'), *batch_norm('projection_head.1'), 'prototypes.weight')
+BARLOW_HEAD = tensors('projector.0.weight', *batch_norm('projector.1'), *batch_norm('bn', False))
+SPARK_DECODER = tensors(
+    'mask_tokens.0', *linear('densify_norms.0'), 'dense_decoder.dec.0.up_sample.weight'
+) | {'imn_m': torch.zeros(1, 3, 1, 1), 'config': {'sbn': True}}
+IBOT_TOKEN = {'backbone.masked_embed': torch.zeros(1, W)}
+DETECTRON2_FILE = R18_OF_D2 | tensors(*linear('stem.fc.0'), *linear('stem.fc.2'))
+STEPS = torch.zeros(())
+BEIT_FILE = BEIT | BEIT_INDEX | tensors('mask_token')
+# Origin: what the files hold, and of which weights the encoder is.
 FILES = {
     'a2mim': [
         (
-            dict(
-                state_dict=prefixed('backbone.', R18) | tensors(*linear('neck.decode.0'), 'mask_token.token'),
-                meta={},
-                message_hub={},
-            ),
+            trained(R18, tensors(*linear('neck.decode.0'), 'mask_token.token'))
+            | dict(meta={}, message_hub={}),
             R18,
-            'ResNet',
         ),
-        (dict(state_dict=prefixed('backbone.', MM_VIT) | tensors('mask_token.token')), MM_VIT, 'A2MIMViT'),
+        (trained(MM_VIT, tensors('mask_token.token')), MM_VIT),
     ],
     'openmixup': [
         (
-            dict(
-                state_dict=prefixed('backbone.', MM_BEIT)
-                | tensors('backbone.mask_token', 'backbone.mask_gamma')
-                | OPENMIXUP_NECK,
-                meta={},
-                optimizer={'state': {}},
-            ),
+            trained(MM_BEIT, tensors('backbone.mask_token', 'backbone.mask_gamma'), OPENMIXUP_NECK)
+            | dict(meta={}, optimizer={'state': {}}),
             MM_BEIT,
-            'A2MIMViT',
         ),
-        (
-            dict(state_dict=prefixed('module.backbone.', R18) | prefixed('module.', OPENMIXUP_NECK)),
-            R18,
-            'ResNet',
-        ),
-        (
-            dict(state_dict=prefixed('backbone.', R18) | ema_buffers(prefixed('backbone.', R18))),
-            R18,
-            'ResNet',
-        ),
-        (dict(state_dict=prefixed('backbone.', MM_NEXT) | OPENMIXUP_NECK), MM_NEXT, 'ConvNeXt'),
+        (trained(R18, prefixed('module.', OPENMIXUP_NECK), prefix='module.backbone.'), R18),
+        (trained(R18, ema_buffers(prefixed('backbone.', R18))), R18),
+        (trained(MM_NEXT, OPENMIXUP_NECK), MM_NEXT),
     ],
     'mmpretrain': [
+        (trained(MM_VIT, tensors('neck.mask_token', *linear('neck.decoder_embed'))), MM_VIT),
         (
-            dict(
-                state_dict=prefixed('backbone.', MM_VIT)
-                | tensors('neck.mask_token', *linear('neck.decoder_embed'))
-            ),
-            MM_VIT,
-            'A2MIMViT',
-        ),
-        (
-            dict(
-                state_dict=prefixed('backbone.', R18)
-                | MOCO_QUEUE
-                | tensors(*linear('neck.mlp.0'))
-                | prefixed('encoder_k.module.0.', other(R18))
-                | {'encoder_k.steps': torch.zeros(())}
+            trained(
+                R18,
+                MOCO_QUEUE,
+                tensors(*linear('neck.mlp.0')),
+                prefixed('encoder_k.module.0.', other(R18)),
+                {'encoder_k.steps': STEPS},
             ),
             R18,
-            'ResNet',
         ),
         (
-            dict(
-                state_dict=prefixed('backbone.', R18)
-                | MM_ONLINE_NECK
-                | prefixed('target_net.module.0.', other(R18))
-                | prefixed('momentum_encoder.module.0.', other(R18))
-                | {'target_net.steps': torch.zeros(())}
+            trained(
+                R18,
+                MM_ONLINE_NECK,
+                prefixed('target_net.module.0.', other(R18)),
+                prefixed('momentum_encoder.module.0.', other(R18)),
+                {'target_net.steps': STEPS},
             ),
             R18,
-            'ResNet',
         ),
+        (trained(R18, tensors('head.loss_module.prototypes.weight')), R18),
         (
-            dict(state_dict=prefixed('backbone.', R18) | tensors('head.loss_module.prototypes.weight')),
-            R18,
-            'ResNet',
-        ),
-        (
-            dict(
-                state_dict=prefixed('backbone.', MM_SHARED)
-                | tensors(*linear('head.cls_head'), 'target_generator.blocks.input.w')
-            ),
+            trained(MM_SHARED, tensors(*linear('head.cls_head'), 'target_generator.blocks.input.w')),
             {name: tensor for name, tensor in MM_SHARED.items() if name != 'mask_token'},
-            'A2MIMViT',
         ),
+        (trained(MM_CAE, prefixed('teacher.', other(MM_CAE)), tensors('neck.mask_token')), MM_CAE),
+        (trained(MM_VIT, tensors('backbone.mask_token', *linear('neck.fc'))), MM_VIT),
         (
-            dict(
-                state_dict=prefixed('backbone.', MM_CAE)
-                | prefixed('teacher.', other(MM_CAE))
-                | tensors('neck.mask_token')
-            ),
-            MM_CAE,
-            'A2MIMViT',
-        ),
-        (
-            dict(
-                state_dict=prefixed('backbone.', MM_VIT) | tensors('backbone.mask_token', *linear('neck.fc'))
-            ),
-            MM_VIT,
-            'A2MIMViT',
-        ),
-        (
-            dict(
-                state_dict=prefixed('encoder_q.0.', R18)
-                | prefixed('backbone.', R18)
-                | prefixed('encoder_k.0.', other(R18))
-                | MOCO_QUEUE
-            ),
+            trained(R18, prefixed('encoder_q.0.', R18), prefixed('encoder_k.0.', other(R18)), MOCO_QUEUE),
             R18,
-            'ResNet',
         ),
+        (trained(MM_SWIN, tensors('backbone.mask_token', *linear('neck.decoder.0'))), MM_SWIN),
+        (trained(R18, tensors(*linear('head.fc'))), R18),
         (
-            dict(
-                state_dict=prefixed('backbone.', MM_SWIN)
-                | tensors('backbone.mask_token', *linear('neck.decoder.0'))
-            ),
-            MM_SWIN,
-            'SwinTransformer',
-        ),
-        (dict(state_dict=prefixed('backbone.', R18) | tensors(*linear('head.fc'))), R18, 'ResNet'),
-        (
-            dict(
-                state_dict=prefixed('backbone.', R18) | tensors(*linear('rpn_head.rpn_conv')),
-                ema_state_dict=prefixed('module.backbone.', other(R18)) | {'steps': torch.zeros(())},
-            ),
+            trained(R18, tensors(*linear('rpn_head.rpn_conv')))
+            | dict(ema_state_dict=prefixed('module.backbone.', other(R18)) | {'steps': STEPS}),
             R18,
-            'ResNet',
         ),
     ],
     'mmpretrain-backbone': [
-        (dict(state_dict=R18, author='openmixup'), R18, 'ResNet'),
-        (dict(state_dict=MM_BEIT | tensors('mask_token', 'mask_gamma')), MM_BEIT, 'A2MIMViT'),
-        (MM_VIT, MM_VIT, 'A2MIMViT'),
-        (dict(state_dict=MM_NEXT), MM_NEXT, 'ConvNeXt'),
-        (MM_SWIN, MM_SWIN, 'SwinTransformer'),
+        (dict(state_dict=R18, author='openmixup'), R18),
+        (dict(state_dict=MM_BEIT | tensors('mask_token', 'mask_gamma')), MM_BEIT),
+        (MM_VIT, MM_VIT),
+        (dict(state_dict=MM_NEXT), MM_NEXT),
+        (MM_SWIN, MM_SWIN),
     ],
     'timm': [
-        (R18 | tensors(*linear('fc')), R18, 'ResNet'),
-        (VIT | tensors(*linear('head')), VIT, 'A2MIMViT'),
-        (VIT_MEAN | tensors(*linear('head')), VIT_MEAN, 'A2MIMViT'),
-        (BEIT_TUNED, BEIT_TUNED, 'A2MIMViT'),
-        (RELPOS | tensors(*linear('head')), RELPOS, 'A2MIMViT'),
-        (dict(state_dict=prefixed('module.', VIT)), VIT, 'A2MIMViT'),
+        (R18 | FC, R18),
+        (VIT | HEAD, VIT),
+        (VIT_MEAN | HEAD, VIT_MEAN),
+        (BEIT_TUNED, BEIT_TUNED),
+        (RELPOS | HEAD, RELPOS),
+        (trained(VIT, prefix='module.'), VIT),
     ],
-    'torchvision': [
-        (R18 | tensors(*linear('fc')), R18, 'ResNet'),
-        (dict(state_dict=prefixed('module.', R18 | tensors(*linear('fc'))), best_acc1=0.5), R18, 'ResNet'),
-    ],
-    'mae': [(dict(model=VIT | MAE_DECODER, epoch=3), VIT, 'A2MIMViT')],
-    'deit': [
-        (dict(model=VIT | tensors(*linear('head'))), VIT, 'A2MIMViT'),
-        (dict(model=VIT_MEAN | tensors(*linear('head'))), VIT_MEAN, 'A2MIMViT'),
-        (dict(model=VIT), VIT, 'A2MIMViT'),
-    ],
+    'torchvision': [(R18 | FC, R18), (trained(R18 | FC, prefix='module.') | dict(best_acc1=0.5), R18)],
+    'mae': [(dict(model=VIT | MAE_DECODER, epoch=3), VIT)],
+    'deit': [(dict(model=VIT | HEAD), VIT), (dict(model=VIT_MEAN | HEAD), VIT_MEAN), (dict(model=VIT), VIT)],
     'dino': [
         (
             dict(
@@ -285,191 +239,119 @@ FILES = {
                 dino_loss={'center': torch.zeros(1, 8)},
             ),
             VIT,
-            'A2MIMViT',
         ),
         (
             dict(
-                student=prefixed('module.backbone.', other(R18)) | prefixed('module.', DINO_HEAD),
-                teacher=prefixed('module.backbone.', R18) | prefixed('module.', DINO_HEAD),
+                student=prefixed('module.', prefixed('backbone.', other(R18)) | DINO_HEAD),
+                teacher=prefixed('module.', prefixed('backbone.', R18) | DINO_HEAD),
             ),
             R18,
-            'ResNet',
         ),
     ],
     'ibot': [
         (
             dict(
-                student=prefixed('module.backbone.', other(VIT))
-                | {'module.backbone.masked_embed': torch.zeros(1, W)},
+                student=prefixed('module.', prefixed('backbone.', other(VIT)) | IBOT_TOKEN),
                 teacher=prefixed('backbone.', VIT)
-                | {'backbone.masked_embed': torch.zeros(1, W)}
+                | IBOT_TOKEN
                 | DINO_HEAD
                 | tensors('head.last_layer2.weight_g'),
             ),
             VIT,
-            'A2MIMViT',
         )
     ],
     'moco': [
         (
-            dict(
-                state_dict=prefixed('module.encoder_q.', R18 | tensors(*linear('fc.0'), *linear('fc.2')))
-                | prefixed('module.encoder_k.', other(R18) | tensors(*linear('fc.0'), *linear('fc.2')))
-                | prefixed('module.', MOCO_QUEUE),
-                epoch=1,
-                arch='resnet18',
-            ),
+            trained(
+                R18 | MOCO_HEAD,
+                prefixed('module.encoder_k.', other(R18) | MOCO_HEAD),
+                prefixed('module.', MOCO_QUEUE),
+                prefix='module.encoder_q.',
+            )
+            | dict(epoch=1, arch='resnet18'),
             R18,
-            'ResNet',
         ),
-        (
-            dict(
-                state_dict=prefixed('module.encoder_k.', other(R18))
-                | prefixed('module.encoder_q.', R18 | tensors(*linear('fc')))
-            ),
-            R18,
-            'ResNet',
-        ),
+        (trained(R18 | FC, prefixed('module.encoder_k.', other(R18)), prefix='module.encoder_q.'), R18),
     ],
     'moco-v3': [
         (
-            dict(
-                state_dict=prefixed('module.momentum_encoder.', other(VIT) | MOCO_V3_HEAD)
-                | prefixed('module.base_encoder.', VIT | MOCO_V3_HEAD)
-                | prefixed('module.', tensors('predictor.0.weight', *batch_norm('predictor.1')))
+            trained(
+                VIT | MOCO_V3_HEAD,
+                prefixed('module.momentum_encoder.', other(VIT) | MOCO_V3_HEAD),
+                MOCO_V3_PREDICTOR,
+                prefix='module.base_encoder.',
             ),
             VIT,
-            'A2MIMViT',
         ),
         (
-            dict(
-                state_dict=prefixed('module.base_encoder.', R18 | tensors('fc.0.weight', *batch_norm('fc.1')))
-                | prefixed('module.momentum_encoder.', other(R18))
+            trained(
+                R18 | tensors('fc.0.weight', *batch_norm('fc.1')),
+                prefixed('module.momentum_encoder.', other(R18)),
+                prefix='module.base_encoder.',
             ),
             R18,
-            'ResNet',
         ),
     ],
-    'simsiam': [
-        (
-            dict(
-                state_dict=prefixed(
-                    'module.',
-                    prefixed('encoder.', R18 | tensors('fc.0.weight', *batch_norm('fc.1'), *linear('fc.6')))
-                    | tensors('predictor.0.weight', *batch_norm('predictor.1'), *linear('predictor.3')),
-                )
-            ),
-            R18,
-            'ResNet',
-        )
-    ],
+    'simsiam': [(trained(SIMSIAM, prefix='module.'), R18)],
     'swav': [
+        (prefixed('module.', R18 | SWAV_HEAD), R18),
         (
-            prefixed(
-                'module.',
-                R18
-                | tensors(
-                    *linear('projection_head.0'), *batch_norm('projection_head.1'), 'prototypes.weight'
-                ),
-            ),
+            trained(R18, tensors(*linear('projection_head.0'), 'prototypes.prototypes0.weight'), prefix=''),
             R18,
-            'ResNet',
-        ),
-        (
-            dict(state_dict=R18 | tensors(*linear('projection_head.0'), 'prototypes.prototypes0.weight')),
-            R18,
-            'ResNet',
         ),
     ],
-    'barlowtwins': [
-        (
-            dict(
-                model=prefixed(
-                    'module.',
-                    prefixed('backbone.', R18)
-                    | tensors('projector.0.weight', *batch_norm('projector.1'), *batch_norm('bn', False)),
-                )
-            ),
-            R18,
-            'ResNet',
-        )
-    ],
+    'barlowtwins': [(dict(model=prefixed('module.', prefixed('backbone.', R18) | BARLOW_HEAD)), R18)],
     'simmim': [
-        (
-            dict(
-                model=prefixed('encoder.', BEIT | BEIT_INDEX | tensors('mask_token'))
-                | tensors(*linear('decoder.0'))
-            ),
-            BEIT | BEIT_INDEX,
-            'A2MIMViT',
-        )
+        (dict(model=prefixed('encoder.', BEIT_FILE) | tensors(*linear('decoder.0'))), BEIT | BEIT_INDEX)
     ],
-    'simmim-finetuned': [(dict(model=BEIT_TUNED | tensors(*linear('head'))), BEIT_TUNED, 'A2MIMViT')],
+    'simmim-finetuned': [(dict(model=BEIT_TUNED | HEAD), BEIT_TUNED)],
     'beit': [
-        (
-            dict(model=BEIT | BEIT_INDEX | tensors('mask_token', *linear('lm_head'))),
-            BEIT | BEIT_INDEX,
-            'A2MIMViT',
-        ),
-        (dict(module=BEIT | BEIT_INDEX | tensors('mask_token')), BEIT | BEIT_INDEX, 'A2MIMViT'),
+        (dict(model=BEIT_FILE | tensors(*linear('lm_head'))), BEIT | BEIT_INDEX),
+        (dict(module=BEIT_FILE), BEIT | BEIT_INDEX),
     ],
-    'convnext': [
-        (
-            dict(model=facebook_convnext(MM_NEXT) | tensors(*linear('head'))),
-            facebook_convnext(MM_NEXT),
-            'ConvNeXt',
-        )
-    ],
-    'spark': [(R18, R18, 'ResNet'), (dict(module=R18), R18, 'ResNet')],
+    'convnext': [(dict(model=NEXT | HEAD), NEXT)],
+    'spark': [(R18, R18), (dict(module=R18), R18)],
     'spark-pretraining': [
         (
             dict(
-                module=prefixed('sparse_encoder.sp_cnn.', R18)
-                | tensors('mask_tokens.0', *linear('densify_norms.0'), 'dense_decoder.dec.0.up_sample.weight')
-                | {'imn_m': torch.zeros(1, 3, 1, 1), 'config': {'sbn': True}},
+                module=prefixed('sparse_encoder.sp_cnn.', R18) | SPARK_DECODER,
                 arch='resnet18',
                 args='Namespace()',
             ),
             R18,
-            'ResNet',
         )
     ],
     'detectron2': [
         (
             dict(
-                model={
-                    name: tensor.numpy()
-                    for name, tensor in (
-                        by_detectron2(R18) | tensors(*linear('stem.fc.0'), *linear('stem.fc.2'))
-                    ).items()
-                },
+                model={name: tensor.numpy() for name, tensor in DETECTRON2_FILE.items()},
                 __author__='MOCO',
                 matching_heuristics=True,
             ),
-            by_detectron2(R18),
-            'ResNet',
+            R18_OF_D2,
         ),
-        (dict(model=by_detectron2(R18) | tensors(*linear('linear'))), by_detectron2(R18), 'ResNet'),
+        (dict(model=R18_OF_D2 | tensors(*linear('linear'))), R18_OF_D2),
     ],
-    'dinov2': [(DINO | tensors('mask_token'), DINO, 'A2MIMViT')],
+    'dinov2': [(DINO | tensors('mask_token'), DINO)],
     'dinov2-training': [
-        (dict(teacher=prefixed('backbone.', DINO) | tensors('dino_head.mlp.0.weight')), DINO, 'A2MIMViT')
+        (dict(teacher=prefixed('backbone.', DINO) | tensors('dino_head.mlp.0.weight')), DINO)
     ],
     'dinov2-teacher': [
-        (prefixed('teacher.backbone.', DINO) | prefixed('student.backbone.', other(DINO)), DINO, 'A2MIMViT')
+        (prefixed('teacher.backbone.', DINO) | prefixed('student.backbone.', other(DINO)), DINO)
     ],
-    'huggingface': [
-        (HF_VIT | tensors(*linear('pooler.dense')), HF_VIT, 'A2MIMViT'),
-        (HF_RESNET, HF_RESNET, 'ResNet'),
-    ],
-    'huggingface-vit': [
-        (prefixed('vit.', HF_VIT) | tensors('decoder.mask_token'), HF_VIT, 'A2MIMViT'),
-    ],
-    'huggingface-resnet': [
-        (prefixed('resnet.', HF_RESNET) | tensors(*linear('classifier.1')), HF_RESNET, 'ResNet'),
-    ],
+    'huggingface': [(HF_VIT | tensors(*linear('pooler.dense')), HF_VIT), (HF_RESNET, HF_RESNET)],
+    'huggingface-vit': [(prefixed('vit.', HF_VIT) | tensors('decoder.mask_token'), HF_VIT)],
+    'huggingface-resnet': [(prefixed('resnet.', HF_RESNET) | tensors(*linear('classifier.1')), HF_RESNET)],
 }
 CASES = [(origin, i) for origin, files in FILES.items() for i in range(len(files))]
+
+
+def family_of(weights):
+    """The family of an encoder, by a name that only it has."""
+    signs = dict(layer1='ResNet', res2='ResNet', embedder='ResNet', downsample_layers='ConvNeXt')
+    found = {signs.get(name.partition('.')[0]) for name in weights} - {None}
+    swin = any('.w_msa.' in name for name in weights)
+    return found.pop() if found else 'SwinTransformer' if swin else 'A2MIMViT'
 
 
 def names_in(checkpoint):
@@ -497,11 +379,11 @@ def test_every_origin_has_a_file_here():
 
 @pytest.mark.parametrize(('origin', 'i'), CASES)
 def test_files_are_told_by_their_names(origin, i):
-    checkpoint, weights, family = FILES[origin][i]
+    checkpoint, weights = FILES[origin][i]
     found = detect(checkpoint, 'x.pth', hints=HINTS)
     assert origin in (found.origin.name, *found.also)
     assert peers.same_weights(found.weights, weights)
-    assert found.encoder.family == family
+    assert found.encoder.family == family_of(weights)
     assert found.entry in ('', 'state_dict', 'model', 'module', 'teacher')
     inside = names_in(checkpoint)[found.entry]
     beside = [name for name in found.outside if name.endswith(' weights')]
@@ -671,7 +553,7 @@ def test_names_of_no_format_are_shown():
 @settings(FUZZ, max_examples=10)
 @given(st.sampled_from(CASES), st.integers(0, 2**32 - 1))
 def test_the_order_of_names_does_not_matter(case, seed):
-    checkpoint, _, _ = FILES[case[0]][case[1]]
+    checkpoint, _ = FILES[case[0]][case[1]]
     expected = detect(checkpoint, 'x', hints=HINTS)
     shuffle = random.Random(seed).sample
 
@@ -686,7 +568,7 @@ def test_the_order_of_names_does_not_matter(case, seed):
 
 def changed(case, change):
     """The file with its encoder's weights changed, given their full names."""
-    checkpoint, weights, _ = FILES[case[0]][case[1]]
+    checkpoint, weights = FILES[case[0]][case[1]]
     found = detect(checkpoint, 'x', hints=HINTS)
     entry = checkpoint[found.entry] if found.entry else checkpoint
     full = {}
