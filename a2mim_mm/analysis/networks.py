@@ -24,7 +24,7 @@ from a2mim_mm.checkpoints.backbone import BACKBONE, fill_backbone
 from a2mim_mm.checkpoints.load import build_network, fill_all, load_network, load_strictly
 from a2mim_mm.checkpoints.read import load_checkpoint_file
 from a2mim_mm.checkpoints.saved_config import training_size
-from a2mim_mm.convert.detect import state_dicts
+from a2mim_mm.convert.entries import state_dicts
 from a2mim_mm.convert.libraries import timm
 from a2mim_mm.data import decode_image
 from a2mim_mm.data.reading import read_image

@@ -13,19 +13,19 @@ from torch import Tensor
 
 from a2mim_mm.backbones.vit import A2MIMViT
 from a2mim_mm.checkpoints.read import load_checkpoint_file, read_array_pickle
-from a2mim_mm.errors import InputError, first_names
-from a2mim_mm.files import package_version, sha256_of, write_json
+from a2mim_mm.errors import InputError
+from a2mim_mm.files import write_json
 
 from .detect import Found, detect
 from .encoder import ConversionError, Encoder, resized
 from .families.vit import arch_of
 from .libraries import LibraryMissing
 from .naming import Hints
-from .pretraining import PARTS, Pretraining
+from .pretraining import Pretraining
+from .report import log_found, log_report, make_report
 from .targets import (
     DRAFT,
     Detectron2,
-    Expression,
     HuggingFace,
     Onnx,
     OpenMMLab,
@@ -46,7 +46,6 @@ TARGETS: dict[str, Target] = {
     'huggingface': HuggingFace(),
     'onnx': Onnx(),
 }
-_PACKAGES = ('torch', 'torchvision', 'timm', 'onedl-mmpretrain', 'onnxruntime', 'a2mim_mm')
 _MOCO_V3_SMALL = dict(embed_dims=384, num_layers=12, num_heads=12, feedforward_channels=1536)
 ARCHES = {**A2MIMViT.arch_zoo, 'mocov3-small': _MOCO_V3_SMALL}
 
@@ -99,7 +98,7 @@ def convert_checkpoint(
     found = detect(checkpoint, str(source), origin, _hints(arch), entry)
     del checkpoint
     _check_arch(found.encoder, arch)
-    _log_found(found, log)
+    log_found(found, log)
 
     kind.express(found.encoder, found.mean_std, timm_model)  # refuse now what would be refused in the end
     encoder, resampled, differences = found.encoder, [], {}
@@ -124,12 +123,12 @@ def convert_checkpoint(
             written = features_of(kind.read_back(expression, draft), encoder.cfg, kind.dtype)
             sides = 'source to target' if img_size is None else 'resampled pivot to target'
             differences[sides] = compare(expected, written, kind.tolerance)
-        report = _report(source, target, to, found, expression, encoder, resampled, differences, verify)
+        report = make_report(source, target, to, found, expression, encoder, resampled, differences, verify)
         _move(kind, draft, target)
     finally:
         _remove(kind, draft)
     write_json(target.with_name(f'{target.name}.report.json'), report)
-    _log_report(report, log)
+    log_report(report, log)
     return report
 
 
@@ -218,73 +217,3 @@ def _remove(kind: Target, draft: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def _report(
-    source: Path,
-    target: Path,
-    to: str,
-    found: Found,
-    expression: Expression,
-    encoder: Encoder,
-    resampled: list[str],
-    differences: dict[str, float],
-    verify: bool,
-) -> dict:
-    mean, std = found.mean_std or (None, None)
-    return {
-        'source': {
-            'file': source.name,
-            'sha256': sha256_of(source),
-            'format': found.origin.name,
-            'also': found.also,
-            'names': found.naming.name,
-            'entry': found.entry,
-        },
-        'target': {'file': target.name, 'format': to, 'names': expression.naming.name},
-        'backbone': encoder.cfg,
-        'image_mean': mean,
-        'image_std': std,
-        'counts': {
-            'encoder': len(found.weights),
-            'outside': len(found.outside),
-            'written': len(expression.weights),
-            'resampled': len(resampled),
-        },
-        'resampled': resampled,
-        'folded': encoder.folded,
-        'dropped': {name: 'not part of the encoder' for name in _left_out(found, to)} | expression.dropped,
-        'verified': verify,
-        'largest_relative_difference': differences,
-        'versions': {name: package_version(name) for name in _PACKAGES},
-    }
-
-
-def _left_out(found: Found, to: str) -> list[str]:
-    """Names that are not written. A whole pre-training keeps decoder, token and gate."""
-    kept = {name for names in PARTS.values() for name in names} if to == 'a2mim' else set()
-    return [name for name in found.outside if name not in kept]
-
-
-def _log_found(found: Found, log: Callable[[str], None]) -> None:
-    also = f', read the same as {", ".join(found.also)}' if found.also else ''
-    place = f', entry {found.entry!r}' if found.entry else ''
-    log(f'format: {found.origin.name} ({found.origin.title}){also}; names of {found.naming.name}{place}')
-    log(f'encoder: {found.encoder.cfg}')
-    if found.mean_std is None:
-        log('note: the weights do not show how images were normalised, and writers of such files differ')
-    elif found.mean_std[0] == (0.5, 0.5, 0.5):
-        log('note: trained on images with mean and std 0.5, but the configs here have those of ImageNet')
-
-
-def _log_report(report: dict, log: Callable[[str], None]) -> None:
-    counts = report['counts']
-    encoder, written, resampled = (counts[key] for key in ('encoder', 'written', 'resampled'))
-    log(f'{encoder} weights of the encoder -> {written} written, {resampled} resampled')
-    for reason in dict.fromkeys(report['dropped'].values()):
-        names = [name for name, why in report['dropped'].items() if why == reason]
-        log(f'left out, {reason}: {len(names)} ({first_names(names)})')
-    for sides, difference in report['largest_relative_difference'].items():
-        log(f'largest relative difference, {sides}: {difference:.2e}')
-    if not report['verified']:
-        log('not verified')

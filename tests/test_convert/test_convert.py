@@ -439,7 +439,7 @@ def test_a_wrong_conversion_leaves_what_was_there(vit, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('error', [Interrupted, KeyboardInterrupt, OSError, MemoryError])
 @pytest.mark.parametrize('to', ['mmpretrain', 'timm', 'huggingface'])
-@pytest.mark.parametrize('moment', ['read_back', '_report', 'write'])
+@pytest.mark.parametrize('moment', ['read_back', 'make_report', 'write'])
 def test_what_is_interrupted_leaves_nothing(vit, tmp_path, monkeypatch, to, moment, error):
     def stop(*args, **kwargs):
         raise error

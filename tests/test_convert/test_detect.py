@@ -12,7 +12,8 @@ from mmpretrain.models import BEiTPretrainViT, ConvNeXt, SwinTransformer
 
 from a2mim_mm.checkpoints import CheckpointError
 from a2mim_mm.convert import ORIGINS, ConversionError
-from a2mim_mm.convert.detect import detect, state_dicts
+from a2mim_mm.convert.detect import detect
+from a2mim_mm.convert.entries import state_dicts
 from a2mim_mm.convert.families import resnet
 from a2mim_mm.convert.formats import openmmlab
 from a2mim_mm.convert.naming import Hints

@@ -7,7 +7,7 @@ from helpers.toy_training import tool
 
 from a2mim_mm.apis import load_model, reconstruct
 from a2mim_mm.checkpoints import load_checkpoint_file
-from a2mim_mm.convert import ConversionError, convert, convert_checkpoint, verify
+from a2mim_mm.convert import ConversionError, convert_checkpoint, pretraining, verify
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def test_reconstructions_are_those_of_the_authors_parts(kind, tmp_path):
     assert report['dropped'] == {}
     model = load_model(tmp_path / 'ours.pth')
     theirs = checkpoint['state_dict']
-    for name, other in convert.PARTS.items():
+    for name, other in pretraining.PARTS.items():
         if other[0] in theirs:
             assert torch.equal(model.state_dict()[name].flatten(), theirs[other[0]].flatten())
     site = dict(resnet='layer3', vit='patch_embed')[kind]
