@@ -23,10 +23,7 @@ class FocalL1Loss(nn.Module):
     ``PixelReconstructionLoss``), averaged in the same way.
 
     Args:
-        beta: Slope of the weight.
-
-    Raises:
-        ValueError: If ``beta`` is not positive.
+        beta: Slope of the weight, positive.
     """
 
     def __init__(self, beta: float = 0.2) -> None:

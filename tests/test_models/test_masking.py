@@ -10,8 +10,14 @@ from helpers import reference
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from a2mim_mm.models.masking import RandomPatchMask, draw_scores, hidden_count, mask_grid, resize_mask
-from a2mim_mm.models.rectangle import RectangleMask
+from a2mim_mm.models.masking import (
+    RandomPatchMask,
+    RectangleMask,
+    draw_scores,
+    hidden_count,
+    mask_grid,
+    resize_mask,
+)
 
 
 def scores(batch, grid, seed=0):
