@@ -62,8 +62,11 @@ def hidden_count(ratio: float, num_patches: int) -> int:
 
 def draw_scores(seeds: Sequence[int | tuple[int, ...]], grid: tuple[int, int]) -> Tensor:
     """Random scores, float32 (B, h, w) in [0, 1); those of a sample follow from its seed alone."""
-    # numpy keeps the numbers of RandomState the same over all versions.
-    draws = [np.random.RandomState(seed).random_sample(grid) for seed in seeds]
+    random = np.random.RandomState()  # numpy keeps its numbers the same over all versions
+    draws = []
+    for seed in seeds:
+        random.seed(seed)
+        draws.append(random.random_sample(grid))
     # A multiple of 2^-24 is exact in float32, where other numbers could be rounded up to 1.
     return torch.from_numpy(np.floor(np.stack(draws) * (1 << 24)) / (1 << 24)).float()
 

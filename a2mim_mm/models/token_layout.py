@@ -53,7 +53,7 @@ def to_map(feat: Tensor, channels: int, mask_bhw: Tensor) -> Tensor:
 
 
 def extra_tokens(layout: str) -> int:
-    """How many tokens stand in front of the patch tokens: N of 'blc+N', 0 of 'blc'."""
+    """N of 'blc+N', 0 of 'blc'."""
     return int(layout.removeprefix('blc') or 0)
 
 
