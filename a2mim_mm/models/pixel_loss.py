@@ -8,7 +8,7 @@ from a2mim_mm.registry import MODELS
 
 
 def focal_l1(distance: Tensor, beta: float) -> Tensor:
-    r""":math:`|d| (2 \sigma(\beta |d|) - 1)` of distances :math:`|d|`; the weight takes part in the gradient."""
+    r""":math:`|d| (2 \sigma(\beta |d|) - 1)` of distances :math:`|d|`; the weight has a gradient too."""
     return distance * (2 * torch.sigmoid(beta * distance) - 1)
 
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from a2mim_mm.models.frequency_loss import FocalFrequencyLoss, focal_frequency_loss, loss_composite
+from a2mim_mm.models.frequency_loss import FocalFrequencyLoss, loss_composite
 
-SIZES = [(8, 8), (7, 7), (8, 7), (7, 8), (6, 10), (1, 6), (6, 1), (5, 2), (2, 5)]
+SIZES = [(8, 8), (7, 7), (8, 7), (7, 8), (1, 6), (6, 1), (24, 32)]
 
 SETTINGS = {
     'paper': reference.PAPER,
@@ -94,66 +94,7 @@ def test_value_and_gradient_match_the_reference(name, size):
     assert_same(run(FocalFrequencyLoss(**SETTINGS[name]), pred, target, mask), expected)
 
 
-@pytest.mark.parametrize('name', ['paper', 'official_cnn'])
-def test_value_and_gradient_match_the_reference_on_an_image_sized_input(name):
-    pred, target, mask = draw((48, 64), batch=2)
-    expected = reference.l_freq(pred, target, mask, **SETTINGS[name])
-    assert_same(run(FocalFrequencyLoss(**SETTINGS[name]), pred, target, mask), expected)
-
-
-@given(
-    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    batch=st.integers(1, 3),
-    seed=st.integers(0, 10_000),
-    name=st.sampled_from(sorted(SETTINGS)),
-)
-@settings(deadline=None, max_examples=40)
-def test_any_size_matches_the_reference(size, batch, seed, name):
-    pred, target, mask = draw(size, batch, seed)
-    expected = reference.l_freq(pred, target, mask, **SETTINGS[name])
-    got = run(FocalFrequencyLoss(**SETTINGS[name]), pred, target, mask)
-    assert got[0] == pytest.approx(expected.loss, rel=1e-4)
-    # a real error moves entries by a share of the largest one; near |D| = 0 float32 promises this much only
-    tol = 1e-3 * max(np.abs(expected.grad).max(), 1e-4)
-    np.testing.assert_allclose(got[1], expected.grad, atol=tol, rtol=0)
-
-
-@pytest.mark.parametrize('size', [(8, 8), (7, 9), (9, 8), (8, 9)], ids=str)
-@pytest.mark.parametrize('squared', [False, True])
-@pytest.mark.parametrize('batch_spectrum', [False, True])
-def test_one_half_spectrum_equals_two_full_ones(size, squared, batch_spectrum):
-    pred, target, _ = draw(size)
-    pred_t = torch.tensor(pred, dtype=torch.float32, requires_grad=True)
-    target_t = torch.tensor(target, dtype=torch.float32)
-    diff = torch.fft.fft2(pred_t, norm='ortho') - torch.fft.fft2(target_t, norm='ortho')
-    if batch_spectrum:
-        diff = diff.mean(0, keepdim=True)
-    weight = diff.abs().detach()
-    weight = weight / weight.amax((2, 3), keepdim=True)
-    full = (weight * (diff.abs() ** 2 if squared else diff.abs())).mean()
-    (full_grad,) = torch.autograd.grad(full, pred_t)
-
-    half = focal_frequency_loss(pred_t, target_t, squared=squared, batch_spectrum=batch_spectrum)
-    (half_grad,) = torch.autograd.grad(half, pred_t)
-    assert half.item() == pytest.approx(full.item(), rel=1e-5)
-    torch.testing.assert_close(half_grad, full_grad, atol=1e-5 * full_grad.abs().max().item(), rtol=0)
-
-
-def test_defaults_are_the_paper():
-    pred, target, mask = draw((7, 8))
-    assert_same(run(FocalFrequencyLoss(), pred, target, mask), reference.l_freq(pred, target, mask))
-
-
 # ---- what the loss promises ----------------------------------------------------------------------
-
-
-def test_weight_is_detached():
-    pred, target, mask = draw((6, 8))
-    _, grad = run(FocalFrequencyLoss(), pred, target, mask)
-    detached = reference.l_freq(pred, target, mask).grad
-    # with alpha = 1 and without sg(w), w|D| = |D|^2 / max|D|: the gradient would be about twice as large
-    ratio = np.linalg.norm(grad) / np.linalg.norm(detached)
-    assert ratio == pytest.approx(1.0, abs=1e-4)
 
 
 @pytest.mark.parametrize('name', ['paper', 'no_reweighting', 'official_vit', 'target_share'])
@@ -163,22 +104,6 @@ def test_gradient_reaches_hidden_pixels_only(name):
     visible = np.broadcast_to(mask == 0, grad.shape)
     assert (grad[visible] == 0).all()
     assert (grad[~visible] != 0).all()
-
-
-def test_leak_lets_that_share_of_the_gradient_reach_visible_pixels():
-    pred, target, mask = draw((8, 7))
-    everywhere = np.ones_like(mask)
-    _, full = run(FocalFrequencyLoss(), pred, target, everywhere)
-    _, leaked = run(FocalFrequencyLoss(leak=0.25), pred, target, np.zeros_like(mask))
-    np.testing.assert_allclose(leaked, 0.25 * full, atol=1e-8)
-
-
-def test_visible_pixels_count_in_the_value():
-    pred, target, mask = draw((8, 8))
-    changed = pred + 3.0 * (1 - mask)
-    loss, _ = run(FocalFrequencyLoss(), pred, target, mask)
-    other, _ = run(FocalFrequencyLoss(), changed, target, mask)
-    assert other != pytest.approx(loss, rel=1e-2)
 
 
 def test_paper_loss_does_not_depend_on_how_a_batch_is_split():
@@ -218,14 +143,6 @@ def test_one_perfect_channel_leaves_the_gradient_finite(name):
     assert_same(run(FocalFrequencyLoss(**SETTINGS[name]), pred, target, mask), expected)
 
 
-def test_difference_in_one_frequency_only_stays_finite():
-    _, target, mask = draw((8, 8))
-    expected = reference.l_freq(target + 2.0, target, np.ones_like(mask))
-    loss, grad = run(FocalFrequencyLoss(), target + 2.0, target, np.ones_like(mask))
-    assert loss == pytest.approx(expected.loss, rel=1e-4)
-    assert np.isfinite(grad).all()
-
-
 @pytest.mark.parametrize('scale', [-3.0, 0.01, 50.0])
 def test_paper_loss_is_proportional_to_the_difference(scale):
     pred, target, mask = draw((8, 7))
@@ -235,7 +152,7 @@ def test_paper_loss_is_proportional_to_the_difference(scale):
 
 
 @given(hnp.arrays(np.float32, (1, 3, 4, 5), elements=st.floats(-100, 100, width=32)))
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 def test_never_negative_and_finite(pred):
     _, target, mask = draw((4, 5), batch=1)
     for name in ('paper', 'official_cnn'):
@@ -284,33 +201,21 @@ def test_loss_composite(leak, share):
     )
 
 
-def test_paper_composite_has_the_value_of_the_prediction():
-    pred, target, mask = (torch.tensor(x).float() for x in draw((5, 4)))
-    torch.testing.assert_close(loss_composite(pred, target, mask), pred, atol=0, rtol=0)
-
-
 # ---- users' mistakes -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    'wrong',
-    [dict(normalize='image'), dict(alpha=-1.0), dict(leak=1.5), dict(leak=-0.1), dict(target_share=2.0)],
-    ids=str,
+    ('wrong', 'kind', 'words'),
+    [
+        (dict(normalize='image'), ValueError, "normalize.*'image'"),
+        (dict(alpha=-1.0), ValueError, 'alpha.*-1'),
+        (dict(leak=1.5), ValueError, 'leak.*1.5'),
+        (dict(target_share=-0.1), ValueError, 'target_share.*-0.1'),
+        (dict(focal_beta=0.0), ValueError, 'focal_beta.*0.0'),
+        (dict(focal_beta=0.2, squared=True), ValueError, 'focal_beta.*without squared'),
+        (dict(alfa=1.0), TypeError, 'alfa'),
+    ],
 )
-def test_wrong_argument_is_named(wrong):
-    ((name, value),) = wrong.items()
-    with pytest.raises(ValueError, match=rf'(?s){name}.*{value}'):
-        FocalFrequencyLoss(**wrong)
-
-
-def test_unknown_argument_is_refused():
-    with pytest.raises(TypeError, match='alfa'):
-        FocalFrequencyLoss(alfa=1.0)
-
-
-@pytest.mark.parametrize(
-    'wrong', [dict(focal_beta=0.0), dict(focal_beta=-1.0), dict(focal_beta=0.2, squared=True)]
-)
-def test_focal_beta_is_positive_and_alone(wrong):
-    with pytest.raises(ValueError, match='focal_beta must be positive, without squared=True'):
+def test_wrong_argument_is_named(wrong, kind, words):
+    with pytest.raises(kind, match=words):
         FocalFrequencyLoss(**wrong)

@@ -27,10 +27,6 @@ def scores(batch, grid, seed=0):
 # ---- how many ------------------------------------------------------------------------------------
 
 
-def test_the_papers_mask_hides_30_of_49():
-    assert hidden_count(0.6, 49) == 30
-
-
 @pytest.mark.parametrize(
     'ratio, n, k',
     # the product of the floats lies a little above (0.07 * 100), below or on the whole number
@@ -42,7 +38,7 @@ def test_hidden_count(ratio, n, k):
 
 
 @given(st.integers(1, 999), st.integers(1, 2000))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_hidden_count_is_the_ceiling_of_the_decimal_product(thousandths, n):
     assert hidden_count(thousandths / 1000, n) == -(-thousandths * n // 1000)
 
@@ -97,7 +93,7 @@ def test_a_small_grid_warns(size, words):
     batch=st.integers(1, 4),
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_exactly_k_patches_are_hidden_those_of_lowest_score(grid, percent, batch, seed):
     draw = scores(batch, grid, seed)
     mask = RandomPatchMask(ratio=percent / 100)(draw)
@@ -113,11 +109,6 @@ def test_equal_scores_still_hide_exactly_k_and_always_the_same(values):
     mask = RandomPatchMask(ratio=0.6)(draw)
     assert (mask.sum((1, 2)) == 21).all()
     np.testing.assert_array_equal(mask.numpy(), reference.random_mask(draw.numpy(), 0.6))
-
-
-def test_each_sample_has_a_mask_of_its_own():
-    mask = RandomPatchMask()(scores(64, (7, 7)))
-    assert len({sample.numpy().tobytes() for sample in mask}) == 64
 
 
 def test_every_patch_is_hidden_equally_often():
@@ -188,7 +179,7 @@ def as_rectangle(mask_hw):
     percent=st.integers(1, 99),
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_hidden_cells_are_one_rectangle_of_the_nearest_area(grid, percent, seed):
     mask = RectangleMask(ratio=percent / 100)(scores(4, grid, seed))
     assert mask.shape == (4, *grid)
@@ -199,11 +190,9 @@ def test_hidden_cells_are_one_rectangle_of_the_nearest_area(grid, percent, seed)
         assert height * width in areas
 
 
-@pytest.mark.parametrize(
-    'grid, ratio', [((7, 7), 0.6), ((4, 6), 0.5), ((5, 3), 0.3), ((7, 7), 0.22)], ids=str
-)
+@pytest.mark.parametrize('grid, ratio', [((4, 6), 0.5), ((5, 3), 0.3)], ids=str)
 def test_all_rectangles_occur_about_equally_often(grid, ratio):
-    batch = 6000
+    batch = 3000
     mask = RectangleMask(ratio=ratio)(scores(batch, grid)).numpy().astype(bool)
     seen = Counter(as_rectangle(sample) for sample in mask)
     areas = reference.rectangle_areas(grid, reference.hidden_patches(ratio, grid[0] * grid[1]))
@@ -228,7 +217,7 @@ def test_extreme_scores_give_a_rectangle(extreme):
     size=st.tuples(st.integers(1, 24), st.integers(1, 24)),
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 def test_resize_mask_shows_the_patch_that_holds_each_centre(grid, size, seed):
     # a centre exactly on a border belongs to either side, as rounding goes
     for n_in, n_out in zip(grid, size, strict=True):
@@ -239,23 +228,8 @@ def test_resize_mask_shows_the_patch_that_holds_each_centre(grid, size, seed):
     np.testing.assert_array_equal(out.numpy(), reference.resize_mask(mask.numpy(), size))
 
 
-def test_resize_mask_on_odd_sizes_by_hand():
-    row = torch.tensor([[[1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0]]])
-    # centres of 5 cells in 7: 0.7, 2.1, 3.5, 4.9, 6.3; of 3 cells: 1.17, 3.5, 5.83
-    assert resize_mask(row, (1, 5)).flatten().tolist() == [1, 0, 1, 0, 1]
-    assert resize_mask(row, (1, 3)).flatten().tolist() == [0, 1, 1]
-    # old-style `nearest` takes left borders instead (0, 1.4, 2.8, 4.2, 5.6) and would give 1, 0, 0, 0, 1
-    assert resize_mask(row.transpose(1, 2), (5, 1)).flatten().tolist() == [1, 0, 1, 0, 1]
-
-
 @pytest.mark.parametrize('grid, patch', [((7, 7), 32), ((4, 6), 32), ((5, 4), 16), ((20, 3), 8)], ids=str)
 def test_resize_mask_to_pixels_repeats_each_patch(grid, patch):
     mask = RandomPatchMask(ratio=0.6)(scores(2, grid))
     pixels = resize_mask(mask, (grid[0] * patch, grid[1] * patch))
     np.testing.assert_array_equal(pixels.numpy(), np.kron(mask.numpy(), np.ones((1, patch, patch))))
-
-
-def test_resize_mask_does_not_swap_the_axes():
-    mask = torch.zeros(1, 4, 6)
-    mask[0, 0] = 1
-    assert torch.equal(resize_mask(mask, (8, 6)).sum(2)[0], torch.tensor([6.0, 6, 0, 0, 0, 0, 0, 0]))
