@@ -115,14 +115,6 @@ def test_paper_loss_does_not_depend_on_how_a_batch_is_split():
     np.testing.assert_allclose(grad, split, atol=1e-6 * np.abs(grad).max(), rtol=0)
 
 
-def test_official_loss_depends_on_how_a_batch_is_split():
-    pred, target, mask = draw((8, 9), batch=4)
-    module = FocalFrequencyLoss(**reference.OFFICIAL_VIT)
-    loss, _ = run(module, pred, target, mask)
-    parts = [run(module, pred[i : i + 2], target[i : i + 2], mask[i : i + 2])[0] for i in (0, 2)]
-    assert abs(loss - np.mean(parts)) > 0.1 * loss
-
-
 @pytest.mark.parametrize('name', SETTINGS)
 def test_no_difference_costs_nothing_and_stays_finite(name):
     _, target, mask = draw((8, 8))
@@ -141,14 +133,6 @@ def test_one_perfect_channel_leaves_the_gradient_finite(name):
     pred[0, 1] = target[0, 1]
     expected = reference.l_freq(pred, target, mask, **SETTINGS[name])
     assert_same(run(FocalFrequencyLoss(**SETTINGS[name]), pred, target, mask), expected)
-
-
-@pytest.mark.parametrize('scale', [-3.0, 0.01, 50.0])
-def test_paper_loss_is_proportional_to_the_difference(scale):
-    pred, target, mask = draw((8, 7))
-    loss, _ = run(FocalFrequencyLoss(), pred, target, mask)
-    scaled, _ = run(FocalFrequencyLoss(), target + scale * (pred - target), target, mask)
-    assert scaled == pytest.approx(abs(scale) * loss, rel=1e-4)
 
 
 @given(hnp.arrays(np.float32, (1, 3, 4, 5), elements=st.floats(-100, 100, width=32)))
