@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 import torch
-from mmpretrain.models.utils.attention import BEiTAttention
 from timm.layers.pos_embed_rel import gen_relative_position_index
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -58,11 +57,6 @@ def test_bias_equals_slow_lookup(grid_hw, with_cls):
 def test_index_equals_timm(with_cls):
     expected = gen_relative_position_index((3, 5), class_token=with_cls)
     assert torch.equal(relative_position_index((3, 5), with_cls).long(), expected)
-
-
-def test_index_equals_mmpretrain_beit():
-    beit = BEiTAttention(embed_dims=8, num_heads=HEADS, window_size=(3, 5), use_rel_pos_bias=True)
-    assert torch.equal(relative_position_index((3, 5), True).long(), beit.relative_position_index)
 
 
 def test_resize_to_the_same_grid_is_identity():

@@ -224,7 +224,7 @@ def test_deepcopy_is_independent():
 
 @pytest.mark.parametrize('rel_pos_bias', ['layer', 'shared'])
 def test_compiled_equals_eager(rel_pos_bias):
-    """In one graph. This backend only traces; test_windows derives the backward graph, too."""
+    """In one graph. This backend only traces; a slow test of windows derives the backward graph, too."""
     torch.compiler.reset()
     model, x = build(arch=dict(ARCH, num_layers=1), rel_pos_bias=rel_pos_bias, drop_path_rate=0.1), images()
     compiled = torch.compile(model, backend='eager', fullgraph=True)

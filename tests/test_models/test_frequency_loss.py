@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from a2mim_mm.models.frequency_loss import FocalFrequencyLoss, loss_composite
+from a2mim_mm.models.frequency_loss import FocalFrequencyLoss
 
 SIZES = [(8, 8), (7, 7), (8, 7), (7, 8), (1, 6), (6, 1), (24, 32)]
 
@@ -167,22 +167,6 @@ def test_low_precision_prediction_is_computed_in_float32():
     assert loss.dtype == torch.float32
     assert pred_t.grad.dtype == torch.bfloat16
     assert loss.item() == pytest.approx(reference.l_freq(pred, target, mask).loss, rel=1e-5)
-
-
-# ---- the loss composite --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize('leak, share', [(0.0, 0.0), (0.0, 0.5), (1e-3, 0.5), (0.4, 0.1)])
-def test_loss_composite(leak, share):
-    pred, target, mask = draw((5, 4))
-    pred_t = torch.tensor(pred, requires_grad=True)
-    out = loss_composite(pred_t, torch.tensor(target), torch.tensor(mask), leak=leak, target_share=share)
-    expected = reference.composite(pred, target, mask, leak, share)
-    np.testing.assert_allclose(out.detach().numpy(), expected, atol=1e-6)
-    out.sum().backward()
-    np.testing.assert_allclose(
-        pred_t.grad.numpy(), np.broadcast_to(mask + leak * (1 - mask), pred.shape), atol=1e-7
-    )
 
 
 # ---- users' mistakes -----------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import torch
 from helpers import reference
 
 from a2mim_mm.models.head import A2MIMHead
-from a2mim_mm.models.masking import RandomPatchMask, draw_scores, resize_mask
 
 
 def draw(size=(6, 9), batch=3, seed=0):
@@ -70,17 +69,6 @@ def test_lambda_zero_leaves_the_pixel_loss_alone():
 def test_negative_lambda_is_refused(lambda_freq):
     with pytest.raises(ValueError, match=rf'lambda_freq.*{lambda_freq}'):
         A2MIMHead(lambda_freq=lambda_freq)
-
-
-@pytest.mark.parametrize('ratio, k', [(0.6, 30), (0.31, 16)])
-def test_l_spa_divides_by_the_true_number_of_hidden_pixels(ratio, k):
-    batch, patch = 2, 4
-    mask_bhw = RandomPatchMask(patch_size=patch, ratio=ratio)(draw_scores(range(batch), (7, 7)))
-    mask = resize_mask(mask_bhw, (28, 28))[:, None]
-    pred, target = torch.randn(2, batch, 3, 28, 28, generator=torch.Generator().manual_seed(0))
-    loss = A2MIMHead().loss(pred, target, mask)['loss_spa']
-    total = ((pred - target).abs() * mask).sum().item()
-    assert loss.item() == pytest.approx(total / (k * patch**2 * 3 * batch), rel=1e-5)
 
 
 def test_half_precision_predictions_are_compared_in_float32():
