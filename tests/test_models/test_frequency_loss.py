@@ -157,15 +157,14 @@ def test_float32_inside_autocast():
     np.testing.assert_array_equal(cast_grad, grad)
 
 
-def test_low_precision_prediction_is_computed_in_float32():
+def test_low_precision_images_are_compared_in_float32():
     # half-precision transforms do not exist for 7 x 9: other arithmetic than float32 would raise or differ
     pred, target, mask = draw((7, 9))
-    pred = torch.tensor(pred).bfloat16().double().numpy()
-    pred_t = torch.tensor(pred, dtype=torch.bfloat16, requires_grad=True)
-    loss = FocalFrequencyLoss()(pred_t, torch.tensor(target).float(), torch.tensor(mask).float())
+    low = [torch.tensor(image).bfloat16().requires_grad_() for image in (pred, target)]
+    loss = FocalFrequencyLoss()(*low, torch.tensor(mask).float())
     loss.backward()
-    assert loss.dtype == torch.float32
-    assert pred_t.grad.dtype == torch.bfloat16
+    assert loss.dtype == torch.float32 and low[0].grad.dtype == torch.bfloat16
+    pred, target = (image.detach().double().numpy() for image in low)
     assert loss.item() == pytest.approx(reference.l_freq(pred, target, mask).loss, rel=1e-5)
 
 
