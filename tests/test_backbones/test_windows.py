@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.reference import relative_bias
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
@@ -109,17 +110,6 @@ def test_padding_bias_has_the_dtype_of_the_tokens(dtype):
 # The network against a loop
 
 
-def slow_bias(table, query, key, side_hw):
-    """Bias (heads,) of a pair of tokens, 'cls' or (y, x): rows of offsets query - key in reading order."""
-    h, w = side_hw
-    if 'cls' in (query, key):
-        kinds = [('cls', 'token'), ('token', 'cls'), ('cls', 'cls')]
-        kind = tuple('cls' if token == 'cls' else 'token' for token in (query, key))
-        return table[(2 * h - 1) * (2 * w - 1) + kinds.index(kind)]
-    dy, dx = query[0] - key[0], query[1] - key[1]
-    return table[(dy + h - 1) * (2 * w - 1) + dx + w - 1]
-
-
 def slow_attention(attn, tok_ld, grid_hw, side_hw, table):
     """Attention of one image, window by window of (h, w) patches: of the real ones, so nothing is padded."""
     (h, w), (side_h, side_w), width = grid_hw, side_hw, tok_ld.shape[1]
@@ -138,8 +128,10 @@ def slow_attention(attn, tok_ld, grid_hw, side_hw, table):
                 one = slice(n * channels, (n + 1) * channels)
                 logits = q[rows, one] @ k[rows, one].T / channels**0.5
                 if table is not None:
-                    bias = [[slow_bias(table, query, key, side_hw)[n] for key in names] for query in names]
-                    logits = logits + torch.stack([torch.stack(row) for row in bias])
+                    rows_of = [
+                        [relative_bias(table, query, key, side_hw)[n] for key in names] for query in names
+                    ]
+                    logits = logits + torch.stack([torch.stack(row) for row in rows_of])
                 weights = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
                 heads.append(weights @ v[rows, one])
             for row, out in zip(rows, torch.cat(heads, dim=1), strict=True):
