@@ -71,12 +71,13 @@ def test_negative_lambda_is_refused(lambda_freq):
         A2MIMHead(lambda_freq=lambda_freq)
 
 
-def test_half_precision_predictions_are_compared_in_float32():
+@pytest.mark.parametrize('autocast', [True, False])
+def test_half_precision_predictions_are_compared_in_float32(autocast):
     pred, target, mask = draw((7, 9))
-    low = torch.tensor(pred).bfloat16()
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        losses = A2MIMHead().loss(low, torch.tensor(target).float(), torch.tensor(mask).float())
-    pred = low.double().numpy()
+    low = [torch.tensor(image).bfloat16() for image in (pred, target)]
+    with torch.autocast('cpu', dtype=torch.bfloat16, enabled=autocast):
+        losses = A2MIMHead().loss(*low, torch.tensor(mask).float())
+    pred, target = (image.double().numpy() for image in low)
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
     spa, freq = reference.l_spa(pred, target, mask).loss, reference.l_freq(pred, target, mask).loss
     assert losses['loss_spa'].item() == pytest.approx(spa, rel=1e-5)
