@@ -5,9 +5,8 @@ from .fill import Fill
 from .frequency_loss import FocalFrequencyLoss, focal_frequency_loss, loss_composite
 from .head import A2MIMHead
 from .mask_token import MaskToken
-from .masking import RandomPatchMask
+from .masking import RandomPatchMask, RectangleMask
 from .pixel_loss import FocalL1Loss
-from .rectangle import RectangleMask
 
 __all__ = [
     'A2MIM',

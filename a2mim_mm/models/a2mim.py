@@ -21,8 +21,8 @@ class A2MIM(BaseSelfSupervisor):
     """Architecture-Agnostic Masked Image Modeling.
 
     Takes any backbone whose last output is a feature map (B, C, h', w'), (B, h', w', C) or tokens
-    (B, n + h' * w', C). The backbone is not changed: token, decoder and losses belong to this class, and the
-    keys of ``backbone.state_dict()`` are those of the bare backbone.
+    (B, n + h' * w', C). Token, decoder and losses belong to this class: the keys of ``backbone.state_dict()``
+    are those of the bare backbone.
 
     Args:
         backbone: Config of the encoder.
@@ -32,10 +32,7 @@ class A2MIM(BaseSelfSupervisor):
         mask_token: Config of the token, a :class:`MaskToken`; None for no token.
         fill: What hidden pixels are filled with; see :class:`Fill`.
         data_preprocessor: Config of the pre-processor. The network must see RGB.
-        init_cfg: Config of the initialisation.
-
-    Raises:
-        ValueError: If ``fill``, the token site or another argument is wrong.
+        init_cfg: Of mmengine's ``BaseModule``.
     """
 
     def __init__(
@@ -59,7 +56,9 @@ class A2MIM(BaseSelfSupervisor):
             self.mask_token = MODELS.build(mask_token)
             self.mask_token.attach(self.backbone)
 
-    def forward(self, inputs: Tensor | list[Tensor], data_samples: list | None = None, mode: str = 'tensor'):
+    def forward(
+        self, inputs: list[Tensor], data_samples: list[DataSample] | None = None, mode: str = 'tensor'
+    ):
         """Features, losses or predictions: ``mode`` is 'tensor', 'loss' or 'predict'."""
         if mode == 'predict':
             return self.predict(inputs, data_samples)
@@ -70,18 +69,12 @@ class A2MIM(BaseSelfSupervisor):
         return self.backbone(_images(inputs))
 
     def loss(self, inputs: list[Tensor], data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """The losses of a batch.
+        """The losses (:meth:`A2MIMHead.loss`) of one normalised batch (B, 3, H, W), in a list.
 
-        Args:
-            inputs: One normalised batch (B, 3, H, W), in a list.
-            data_samples: B samples, each with ``mask_seed``, an integer that its mask follows from.
-
-        Returns:
-            ``loss_spa`` and ``loss_freq``; see :meth:`A2MIMHead.loss`.
+        Each of the B samples carries ``mask_seed``, an integer that its mask follows from.
 
         Raises:
-            ValueError: If a seed is missing, the mask patch does not divide the images, or the decoder's
-                image is of another size.
+            ValueError: If a seed is missing, or the mask patch does not divide the images.
         """
         img_b3hw = _images(inputs)
         mask_bhw = self._draw_mask(img_b3hw, data_samples)
@@ -93,30 +86,22 @@ class A2MIM(BaseSelfSupervisor):
         """The losses of a batch as numbers, written into each of its samples."""
         losses = {name: value.item() for name, value in self.loss(inputs, data_samples).items()}
         for sample in data_samples:
-            for name, value in losses.items():
-                sample.set_field(value, name)
+            sample.set_data(losses)
         return data_samples
 
     def predict_pixels(
         self, img_b3hw: Tensor, mask_bhw: Tensor, mask_b1hw: Tensor, use_token: bool = True
     ) -> Tensor:
-        """Fill, encode with the token, decode.
+        """Fill, encode with the token (or without it), decode: normalised images to normalised images.
 
-        Args:
-            img_b3hw: Normalised images (B, 3, H, W).
-            mask_bhw: Mask (B, h, w) on the mask grid, 1 = hidden.
-            mask_b1hw: The same at the size of the images, (B, 1, H, W).
-            use_token: Whether the network receives the mask token.
-
-        Returns:
-            The predicted images (B, 3, H, W), normalised.
+        The mask comes on its grid, (B, h, w), and at the size of the images, (B, 1, H, W).
 
         Raises:
             ValueError: If the decoder's image is of another size.
         """
         filled_b3hw = self.fill(img_b3hw, mask_b1hw)
-        token = self.mask_token if use_token else None
-        with nullcontext() if token is None else token.masked(mask_bhw):
+        with_token = self.mask_token is not None and use_token
+        with self.mask_token.masked(mask_bhw) if with_token else nullcontext():
             feats = self.backbone(filled_b3hw)
         feat_bchw = self._last_map(feats, mask_bhw)
         pred_b3hw = self.neck(feat_bchw)
@@ -133,21 +118,20 @@ class A2MIM(BaseSelfSupervisor):
         name = type(self.backbone).__name__
         feat = feats[-1] if isinstance(feats, (tuple, list)) and feats else feats
         if not isinstance(feat, Tensor):
-            raise InputError(f'{name} returns a {type(feats).__name__}: A2MIM needs one or several tensors')
+            raise InputError(f'{name} returns a {type(feats).__name__}: A2MIM needs a tensor, or several')
         if feat.ndim not in (3, 4):
             raise InputError(
-                f'the last output of {name} is {tuple(feat.shape)}, which is not a feature map (B, C, h, w): '
-                "write gap_before_final_norm=False for mmpretrain's ConvNeXt, out_type='featmap' for its "
-                'VisionTransformer, and leave out pooling and classifier of other networks'
+                f'the last output of {name} is {tuple(feat.shape)}, not a map (B, C, h, w): leave out '
+                "pooling and classifier; mmpretrain's ConvNeXt needs gap_before_final_norm=False, and its "
+                "VisionTransformer needs out_type='featmap'"
             )
         channels = next((m.in_channels for m in self.neck.modules() if hasattr(m, 'in_channels')), None)
         if channels is None or (feat.ndim == 4 and feat.shape[1] == channels):
             return feat
         if channels not in feat.shape[1:]:
-            width = feat.shape[1] if feat.ndim == 4 else feat.shape[2]
             raise InputError(
                 f'neck.in_channels is {channels}, but the last output of {name} is {tuple(feat.shape)}: '
-                f'write neck.in_channels={width}'
+                f'write neck.in_channels={feat.shape[1 if feat.ndim == 4 else 2]}'
             )
         return to_map(feat, channels, mask_bhw)
 

@@ -16,9 +16,6 @@ class Fill(nn.Module):
             channels of the image"; default). ``'zero'``: the data set's mean colour, because inputs are
             normalised. ``'token'``: one learnable colour. ``'none'``: the image stays whole, for ablations of
             the token inside the network.
-
-    Raises:
-        ValueError: If ``mode`` is something else.
     """
 
     def __init__(self, mode: str = 'mean') -> None:
@@ -41,7 +38,3 @@ class Fill(nn.Module):
         if self.mode == 'token':
             return self.pixel_token.to(img_b3hw.dtype).view(1, 3, 1, 1)
         return img_b3hw.new_zeros(())
-
-    def extra_repr(self) -> str:
-        """Settings, for ``print(model)``."""
-        return f'mode={self.mode!r}'

@@ -1,5 +1,7 @@
 """The loss on the Fourier spectrum (Section 4, "Prediction Target", Eq. 3-5)."""
 
+import inspect
+
 import torch
 from torch import Tensor, nn
 
@@ -8,7 +10,8 @@ from a2mim_mm.registry import MODELS
 
 from .pixel_loss import focal_l1
 
-NORMALIZE = ('channel', 'batch')
+# What the weight is divided by: its maximum over these axes.
+NORMALIZE = dict(channel=(2, 3), batch=(0, 1, 2, 3))
 
 
 def loss_composite(
@@ -18,24 +21,9 @@ def loss_composite(
 
     Its value is that of ``pred``. The detached part keeps the gradient away from visible pixels. The authors'
     code mixes the target into that part and leaks a little gradient:
-    ``leak * pred + (1 - leak) * ((1 - target_share) * sg(pred) + target_share * target)``.
-
-    Args:
-        pred: Prediction (B, C, H, W).
-        target: Target (B, C, H, W).
-        mask_b1hw: Mask (B, 1, H, W), 1 = hidden.
-        leak: Share of the visible prediction that keeps its gradient, in [0, 1].
-        target_share: Share of the target in the visible rest, in [0, 1].
-
-    Returns:
-        Image (B, C, H, W).
-
-    Raises:
-        ValueError: If a share is out of range.
+    ``leak * pred + (1 - leak) * ((1 - target_share) * sg(pred) + target_share * target)``. Both shares are in
+    [0, 1]; images are (B, C, H, W), the mask (B, 1, H, W), 1 = hidden.
     """
-    for name, value in (('leak', leak), ('target_share', target_share)):
-        if not 0 <= value <= 1:
-            raise InputError(f'{name} must lie in [0, 1], got {value}')
     visible = pred.detach()
     if target_share:
         visible = (1 - target_share) * visible + target_share * target
@@ -62,7 +50,7 @@ def focal_frequency_loss(
     the orthonormal DFT are those of Focal Frequency Loss (Jiang et al., 2021), which Eq. 5 cites.
 
     The DFT is linear, and the spectrum of a real image is Hermitian. So half a spectrum of the difference is
-    enough.
+    enough. It is computed in float32 at least.
 
     Args:
         pred: Prediction, or its :func:`loss_composite`, (B, C, H, W).
@@ -76,24 +64,11 @@ def focal_frequency_loss(
             its maximum over the batch.
         focal_beta: Compare by :class:`FocalL1Loss`'s :math:`|D| (2 \sigma(\beta |D|) - 1)` with this slope,
             instead of :math:`|D|`: with ``reweight=False`` what the authors' code does for ResNet-101.
-
-    Returns:
-        Scalar, computed in float32 at least.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
-    if normalize not in NORMALIZE:
-        raise InputError(f'normalize must be one of {", ".join(NORMALIZE)}, got {normalize!r}')
-    if alpha <= 0:
-        raise InputError(f'alpha must be positive, got {alpha}: reweight=False removes the weight')
-    if focal_beta is not None and (focal_beta <= 0 or squared):
-        raise InputError(
-            f'focal_beta must be positive, without squared=True, got {focal_beta} and squared={squared}'
-        )
     # Half precision has no FFT on CPUs, and on CUDA only for powers of two: 224 would fail.
     with torch.autocast(pred.device.type, enabled=False):
-        difference = _float32_at_least(pred) - _float32_at_least(target)
+        pred, target = (image.to(torch.promote_types(image.dtype, torch.float32)) for image in (pred, target))
+        difference = pred - target
         if batch_spectrum:
             difference = difference.mean(dim=0, keepdim=True)
         distance = torch.fft.rfft2(difference, norm='ortho').abs()
@@ -103,14 +78,10 @@ def focal_frequency_loss(
         if reweight:
             weight = distance.detach() ** alpha
             weight = torch.log1p(weight) if log_weight else weight
-            maximum = weight.amax(dim=(2, 3), keepdim=True) if normalize == 'channel' else weight.amax()
+            maximum = weight.amax(dim=NORMALIZE[normalize], keepdim=True)
             # If the maximum is 0, every weight is 0. Dividing by the smallest number then gives 0.
             error = error * (weight / maximum.clamp_min(torch.finfo(weight.dtype).tiny))
         return (error * _multiplicity(difference)).mean(dim=(0, 1)).sum() / difference.shape[-2:].numel()
-
-
-def _float32_at_least(image: Tensor) -> Tensor:
-    return image.to(torch.promote_types(image.dtype, torch.float32))
 
 
 def _multiplicity(image: Tensor) -> Tensor:
@@ -132,45 +103,30 @@ class FocalFrequencyLoss(nn.Module):
     ``leak=1e-3``. It depends on the batch size of a process.
 
     Args:
-        leak, target_share: Arguments of :func:`loss_composite`.
-        alpha, reweight, squared, batch_spectrum, log_weight, normalize, focal_beta: Arguments of
-            :func:`focal_frequency_loss`.
-
-    Raises:
-        ValueError: If an argument is out of range.
+        leak, target_share: Of :func:`loss_composite`.
+        **spectrum: Of :func:`focal_frequency_loss`.
     """
 
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        reweight: bool = True,
-        squared: bool = False,
-        batch_spectrum: bool = False,
-        log_weight: bool = False,
-        normalize: str = 'channel',
-        leak: float = 0.0,
-        target_share: float = 0.0,
-        focal_beta: float | None = None,
-    ) -> None:
+    def __init__(self, leak: float = 0.0, target_share: float = 0.0, **spectrum) -> None:
         super().__init__()
+        # With the defaults of the function, and a TypeError where a name is misspelt.
+        arguments = inspect.signature(focal_frequency_loss).bind(None, None, **spectrum)
+        arguments.apply_defaults()
+        self.spectrum = arguments.kwargs
         self.composite = dict(leak=leak, target_share=target_share)
-        self.spectrum = dict(
-            alpha=alpha,
-            reweight=reweight,
-            squared=squared,
-            batch_spectrum=batch_spectrum,
-            log_weight=log_weight,
-            normalize=normalize,
-            focal_beta=focal_beta,
-        )
-        self(*torch.zeros(3, 1, 1, 2, 2, device='cpu'))  # refuses wrong arguments now
+        alpha, normalize, beta = (self.spectrum[name] for name in ('alpha', 'normalize', 'focal_beta'))
+        if alpha <= 0:
+            raise InputError(f'alpha must be positive, got {alpha}: reweight=False removes the weight')
+        if normalize not in NORMALIZE:
+            raise InputError(f'normalize must be one of {", ".join(NORMALIZE)}, got {normalize!r}')
+        if beta is not None and (beta <= 0 or self.spectrum['squared']):
+            raise InputError(f'focal_beta must be positive, without squared=True, got {beta}')
+        for name, value in self.composite.items():
+            if not 0 <= value <= 1:
+                raise InputError(f'{name} must lie in [0, 1], got {value}')
 
     @torch.compiler.disable
     def forward(self, pred: Tensor, target: Tensor, mask_b1hw: Tensor) -> Tensor:
         """Images (B, C, H, W) and mask (B, 1, H, W), 1 = hidden, to a scalar."""
         image = loss_composite(pred, target, mask_b1hw, **self.composite)
         return focal_frequency_loss(image, target, **self.spectrum)
-
-    def extra_repr(self) -> str:
-        """Settings, for ``print(model)``."""
-        return ', '.join(f'{name}={value}' for name, value in {**self.spectrum, **self.composite}.items())

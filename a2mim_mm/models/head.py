@@ -12,13 +12,10 @@ class A2MIMHead(BaseModule):
     """L = L_spa + lambda * L_freq (Eq. 6).
 
     Args:
-        loss_spa: Config of the pixel loss, of (pred, target, mask). Default: L1, the mean over hidden pixels
-            and channels.
-        loss_freq: Config of the frequency loss, of the same arguments.
+        loss_spa: Config of the pixel loss, which is called with (pred, target, mask). The default is L1, the
+            mean over hidden pixels and channels.
+        loss_freq: Config of the frequency loss, which is called in the same way.
         lambda_freq: The weight of L_freq, at least 0 (Section 4: 0.5). At 0 it is not computed.
-
-    Raises:
-        ValueError: If ``lambda_freq`` is negative.
     """
 
     def __init__(
@@ -34,15 +31,9 @@ class A2MIMHead(BaseModule):
         self.loss_freq = MODELS.build(loss_freq or dict(type='a2mim_mm.FocalFrequencyLoss'))
 
     def loss(self, pred_b3hw: Tensor, target_b3hw: Tensor, mask_b1hw: Tensor) -> dict[str, Tensor]:
-        """The terms of the loss; their sum is the loss.
+        """The terms of the loss, scalars: ``loss_spa``, and ``loss_freq`` multiplied by lambda.
 
-        Args:
-            pred_b3hw: Prediction (B, 3, H, W).
-            target_b3hw: The normalised image (B, 3, H, W).
-            mask_b1hw: Mask (B, 1, H, W), 1 = hidden.
-
-        Returns:
-            Scalars ``loss_spa`` and ``loss_freq``. The second is multiplied by lambda.
+        Prediction and target (the normalised image) are (B, 3, H, W), the mask (B, 1, H, W), 1 = hidden.
         """
         pred_b3hw = pred_b3hw.float() if pred_b3hw.dtype.itemsize < 4 else pred_b3hw
         losses = dict(loss_spa=self.loss_spa(pred_b3hw, target_b3hw, mask_b1hw))

@@ -17,33 +17,26 @@ from a2mim_mm.errors import InputError
 from a2mim_mm.registry import MODELS
 
 from .masking import resize_mask
-from .token_layout import LAYOUT, find_layout, token_grid
-
-MODES = ('add', 'replace')
+from .token_layout import LAYOUT, extra_tokens, find_layout, token_grid
 
 
 @MODELS.register_module()
 class MaskToken(nn.Module):
     """Puts a learnable token on the hidden positions of a feature, by a forward hook.
 
-    The token is a parameter of the algorithm. The backbone gets hooks, but no parameter and no key. Its
-    forward is unchanged unless it runs inside :meth:`masked`. The mask is kept until the next forward of the
-    backbone, because activation checkpointing runs the site again during backward and must see the same mask.
-    So under checkpointing each backward must come before the next forward.
+    The backbone gets no parameter and no key, and its forward is unchanged unless it runs inside
+    :meth:`masked`. The mask is kept until the next forward, because activation checkpointing runs the site
+    again during backward and must see the same mask. So each backward must then come before the next forward.
 
     Args:
         channels: Number of channels C of the feature. It tells the channel axis.
         site: Name of the sub-module whose output receives the token, as in ``backbone.named_modules()``:
-            ``'layer3'`` (ResNet-50, stage 3), ``'layers.4'`` (ViT-S, layer 5), ``'layers.7'`` (ViT-B, layer
-            8).
+            ``'layer3'`` (ResNet-50), ``'layers.4'`` (ViT-S, its layer 5), ``'layers.7'`` (ViT-B, layer 8).
         mode: ``'add'`` (the paper) or ``'replace'`` (Figure 6's "Replacing").
         layout: ``'bchw'``, ``'bhwc'``, or ``'blc+N'``: N extra tokens, then the patch tokens row by row
             (``'blc'``: no extra tokens). Needed only if the shape of the feature fits several.
         gate_init: If given, hidden features are first multiplied by a learnable gate for each channel, which
             starts at this value (the authors' released ResNet: 1e-6).
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     def __init__(
@@ -57,30 +50,22 @@ class MaskToken(nn.Module):
         super().__init__()
         if not isinstance(channels, int) or channels < 1:
             raise InputError(f'channels must be a positive whole number, got {channels!r}')
-        if mode not in MODES:
-            raise InputError(f'mode must be one of {", ".join(MODES)}, got {mode!r}')
+        if mode not in ('add', 'replace'):
+            raise InputError(f'mode must be add or replace, got {mode!r}')
         if layout is not None and not LAYOUT.fullmatch(layout):
             raise InputError(f"layout must be 'bchw', 'bhwc', 'blc' or 'blc+N', got {layout!r}")
         if gate_init is not None and mode == 'replace':
             raise InputError("gate_init needs mode='add': replaced features have nothing left to multiply")
-        self.site = site
-        self.mode = mode
-        self.layout = layout
+        self.site, self.mode, self.layout = site, mode, layout
         self.token = nn.Parameter(torch.empty(channels))
         nn.init.trunc_normal_(self.token, std=0.02)
         self.gate = None if gate_init is None else nn.Parameter(torch.full((channels,), float(gate_init)))
         self._handles = []
-        self._next_mask_bhw: Tensor | None = None
-        self._mask_bhw: Tensor | None = None
+        self._next_mask_bhw = self._mask_bhw = None
         self._placed = False
 
     def attach(self, backbone: nn.Module) -> None:
-        """Install the hooks.
-
-        Raises:
-            ValueError: If the backbone has no sub-module with the name of the site.
-            RuntimeError: If the token is attached already.
-        """
+        """Install the hooks."""
         if self._handles:
             raise RuntimeError('the mask token is attached already: call remove() first')
         site = _find_site(backbone, self.site)
@@ -92,18 +77,13 @@ class MaskToken(nn.Module):
 
     def remove(self) -> None:
         """Remove the hooks. Nothing of the token stays in the backbone."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        while self._handles:
+            self._handles.pop().remove()
         self._next_mask_bhw = self._mask_bhw = None
 
     @contextmanager
     def masked(self, mask_bhw: Tensor) -> Iterator[None]:
-        """Show the mask (B, h, w) to the one forward of the backbone in this context.
-
-        Raises:
-            RuntimeError: If the token is not attached to a backbone.
-        """
+        """Show the mask (B, h, w) to the one forward of the backbone in this context."""
         if not self._handles:
             raise RuntimeError('the mask token is not attached: call attach(backbone) first')
         self._next_mask_bhw = mask_bhw
@@ -125,36 +105,23 @@ class MaskToken(nn.Module):
         if self._mask_bhw is None:
             return output
         self._placed = True
-        first = output[0] if isinstance(output, tuple) and output else output
-        if not isinstance(first, Tensor):
+        feat, *rest = output if isinstance(output, tuple) and output else (output,)
+        if not isinstance(feat, Tensor):
             raise InputError(
-                f'the output of the token site {self.site!r} is a {type(first).__name__}, no tensor: choose '
+                f'the output of the token site {self.site!r} is a {type(feat).__name__}, no tensor: choose '
                 'a sub-module inside it or after it that returns one feature'
             )
+        feat = self._place(feat, self._mask_bhw)
         if not isinstance(output, tuple):
-            return self.place(output, self._mask_bhw)
-        outputs = (self.place(output[0], self._mask_bhw), *output[1:])
-        return type(output)(*outputs) if hasattr(output, '_fields') else outputs
+            return feat
+        return type(output)(feat, *rest) if hasattr(output, '_fields') else (feat, *rest)
 
     def _end(self, _backbone: nn.Module, _args: tuple, _output) -> None:
         if self._mask_bhw is not None and not self._placed:
-            raise InputError(
-                f'the backbone never ran the token site {self.site!r} in its forward: choose one it runs'
-            )
+            raise InputError(f'the backbone never ran the token site {self.site!r}: choose one that it runs')
 
-    def place(self, feat: Tensor, mask_bhw: Tensor) -> Tensor:
-        """The feature with the token on its hidden positions.
-
-        Args:
-            feat: (B, C, h', w'), (B, h', w', C) or (B, n + h' * w', C).
-            mask_bhw: Mask (B, h, w) on the mask grid.
-
-        Returns:
-            A feature of the same shape and dtype.
-
-        Raises:
-            ValueError: If the shape fits no layout or several.
-        """
+    def _place(self, feat: Tensor, mask_bhw: Tensor) -> Tensor:
+        """The feature, of any layout, with the token on its hidden positions; shape and dtype stay."""
         if len(feat) != len(mask_bhw):
             raise InputError(
                 f'feature of shape {tuple(feat.shape)} at {self.site!r} has another batch than the mask '
@@ -165,7 +132,7 @@ class MaskToken(nn.Module):
             return self._mix(feat, self._hidden(mask_bhw, feat.shape[2:])[:, None], (-1, 1, 1))
         if layout == 'bhwc':
             return self._mix(feat, self._hidden(mask_bhw, feat.shape[1:3])[..., None], (-1,))
-        num_extra = int(layout.removeprefix('blc').lstrip('+') or 0)
+        num_extra = extra_tokens(layout)
         size = token_grid(feat.shape[1] - num_extra, mask_bhw.shape[1:])
         if size is None:
             raise InputError(
@@ -177,13 +144,12 @@ class MaskToken(nn.Module):
         return torch.cat([extra, self._mix(patches, hidden, (-1,))], dim=1)
 
     def _hidden(self, mask_bhw: Tensor, size: tuple[int, int]) -> Tensor:
-        """D(M), (B, *size). A cell of the feature must not cover several mask patches."""
+        """D(M), (B, *size)."""
         grid = tuple(mask_bhw.shape[1:])
         if grid[0] > size[0] or grid[1] > size[1]:
             raise InputError(
                 f'the mask grid of {grid[0]} x {grid[1]} is finer than the {size[0]} x {size[1]} feature at '
-                f'{self.site!r}, where a cell would follow one of several mask patches: choose a larger '
-                'patch_size of the mask, or a site of a smaller stride'
+                f'{self.site!r}: choose a larger patch_size of the mask, or a site of a smaller stride'
             )
         return resize_mask(mask_bhw, size)
 
@@ -197,18 +163,12 @@ class MaskToken(nn.Module):
             feat = feat * (1 - hidden + self.gate.to(feat.dtype).view(channel_view) * hidden)
         return feat + token * hidden
 
-    def extra_repr(self) -> str:
-        """Settings, for ``print(model)``."""
-        gated = self.gate is not None
-        return f'channels={len(self.token)}, site={self.site!r}, mode={self.mode!r}, gated={gated}'
-
 
 def _find_site(backbone: nn.Module, name: str) -> nn.Module:
     modules = {each: module for each, module in backbone.named_modules() if each}
     if name in modules:
         return modules[name]
-    near = difflib.get_close_matches(name, modules, n=5, cutoff=0.4)
-    near = near or [child for child, _ in backbone.named_children()]
+    near = difflib.get_close_matches(name, modules, n=5, cutoff=0.4) or dict(backbone.named_children())
     raise InputError(
         f'token site {name!r} is not a sub-module of {type(backbone).__name__}; the nearest names are '
         f'{", ".join(near)}'

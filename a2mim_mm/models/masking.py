@@ -1,13 +1,14 @@
 """Where to hide.
 
-Everywhere in this package, a mask is a float tensor (B, h, w) on the mask grid, 1 = hidden, 0 = visible. It
-follows from one random score for each mask patch, and these follow from a seed that each sample carries. So a
-mask does not depend on ranks, workers, devices, the batch or restarts.
+A mask is a float tensor (B, h, w) on the mask grid, 1 = hidden, 0 = visible, everywhere in this package. It
+follows from random scores of the same shape, one for each mask patch, and these follow from a seed that each
+sample carries. So a mask does not depend on ranks, workers, devices, the batch or restarts.
 """
 
 import math
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,20 +20,12 @@ from a2mim_mm.registry import MODELS
 
 
 def mask_grid(input_hw: tuple[int, int], patch_size: int) -> tuple[int, int]:
-    """Size of the mask grid of an input.
-
-    Args:
-        input_hw: Height and width of the input, in pixels.
-        patch_size: Side of a mask patch, in pixels.
-
-    Returns:
-        Rows and columns of the grid.
+    """Rows and columns of the mask grid of an input, whose height and width are in pixels.
 
     Raises:
         ValueError: If the patch does not divide both sides.
     """
-    if patch_size < 1:
-        raise InputError(f'patch_size must be a positive number of pixels, got {patch_size}')
+    _check_patch_size(patch_size)
     height, width = input_hw
     if not height or not width or height % patch_size or width % patch_size:
         raise InputError(
@@ -47,6 +40,11 @@ def mask_grid(input_hw: tuple[int, int], patch_size: int) -> tuple[int, int]:
             stacklevel=2,
         )
     return grid
+
+
+def _check_patch_size(patch_size: int) -> None:
+    if patch_size < 1:
+        raise InputError(f'patch_size must be a positive number of pixels, got {patch_size}')
 
 
 def hidden_count(ratio: float, num_patches: int) -> int:
@@ -87,31 +85,20 @@ class PatchMask(nn.Module):
 
     def __init__(self, patch_size: int = 32, ratio: float = 0.6) -> None:
         super().__init__()
-        if patch_size < 1:
-            raise InputError(f'patch_size must be a positive number of pixels, got {patch_size}')
-        hidden_count(ratio, 1)
-        self.patch_size = patch_size
-        self.ratio = ratio
+        _check_patch_size(patch_size)
+        hidden_count(ratio, num_patches=1)  # which checks the ratio
+        self.patch_size, self.ratio = patch_size, ratio
 
     @torch.compiler.disable
     def draw(self, seeds: Sequence[int | tuple[int, ...]], input_hw: tuple[int, int]) -> Tensor:
-        """The masks of samples.
+        """The masks of samples, (B, h, w), on the CPU; each follows from its seed alone.
 
-        Args:
-            seeds: The seed of each sample, in [0, 2^32), or several such numbers.
-            input_hw: Height and width of the input, in pixels.
-
-        Returns:
-            (B, h, w), on the CPU; the mask of a sample follows from its seed alone.
+        A seed is a number in [0, 2^32), or several. The input is measured in pixels.
 
         Raises:
             ValueError: If the patch does not divide the input.
         """
         return self(draw_scores(seeds, mask_grid(input_hw, self.patch_size)))
-
-    def extra_repr(self) -> str:
-        """Settings, for ``print(model)``."""
-        return f'patch_size={self.patch_size}, ratio={self.ratio}'
 
 
 @MODELS.register_module()
@@ -121,9 +108,6 @@ class RandomPatchMask(PatchMask):
     Args:
         patch_size: Side of a mask patch, in pixels (Table A1: 32).
         ratio: Share of the patches to hide, in (0, 1) (Section 5.1: 0.6).
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     def forward(self, scores_bhw: Tensor) -> Tensor:
@@ -134,3 +118,36 @@ class RandomPatchMask(PatchMask):
         hidden = order_bn[:, : hidden_count(self.ratio, scores_bn.shape[1])]
         mask_bn = torch.zeros_like(scores_bn, dtype=torch.float32).scatter_(1, hidden, 1.0)
         return mask_bn.view(scores_bhw.shape)
+
+
+@lru_cache(maxsize=16)
+def _rectangles(rows: int, cols: int, count: int) -> Tensor:
+    """All rectangles on the grid of the area nearest to ``count``: int64 (R, 4), top, left, bottom, right."""
+    sides = [(h, w) for h in range(1, rows + 1) for w in range(1, cols + 1)]
+    nearest = min(abs(h * w - count) for h, w in sides)
+    fits = [(h, w) for h, w in sides if abs(h * w - count) == nearest]
+    places = [(h, w, y, x) for h, w in fits for y in range(rows - h + 1) for x in range(cols - w + 1)]
+    return torch.tensor([(top, left, top + h, left + w) for h, w, top, left in places])
+
+
+@MODELS.register_module()
+class RectangleMask(PatchMask):
+    """Hides one rectangle in each sample: the masking of inpainting (Section 3.3, Figure 2e).
+
+    Its area is as near to ``hidden_count`` as that of a rectangle on the grid can be. All such rectangles are
+    equally likely.
+
+    Args:
+        patch_size: Side of a mask patch, in pixels.
+        ratio: Share of the patches to hide, in (0, 1).
+    """
+
+    def forward(self, scores_bhw: Tensor) -> Tensor:
+        """The first of the (B, h, w) scores chooses a mask of the same shape, on their device."""
+        _, rows, cols = scores_bhw.shape
+        table = _rectangles(rows, cols, hidden_count(self.ratio, rows * cols)).to(scores_bhw.device)
+        choice_b = (scores_bhw[:, 0, 0] * len(table)).long().clamp_(max=len(table) - 1)
+        top, left, bottom, right = table[choice_b].T[..., None, None]
+        row = torch.arange(rows, device=scores_bhw.device)[:, None]
+        col = torch.arange(cols, device=scores_bhw.device)
+        return ((row >= top) & (row < bottom) & (col >= left) & (col < right)).float()

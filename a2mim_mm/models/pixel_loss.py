@@ -8,10 +8,7 @@ from a2mim_mm.registry import MODELS
 
 
 def focal_l1(distance: Tensor, beta: float) -> Tensor:
-    r""":math:`|d| (2 \sigma(\beta |d|) - 1)` of distances :math:`|d|`.
-
-    The gradient flows through the weight too: it is part of the loss.
-    """
+    r""":math:`|d| (2 \sigma(\beta |d|) - 1)` of distances :math:`|d|`; the weight has a gradient too."""
     return distance * (2 * torch.sigmoid(beta * distance) - 1)
 
 
@@ -23,10 +20,7 @@ class FocalL1Loss(nn.Module):
     ``PixelReconstructionLoss``), averaged in the same way.
 
     Args:
-        beta: Slope of the weight.
-
-    Raises:
-        ValueError: If ``beta`` is not positive.
+        beta: Slope of the weight, positive.
     """
 
     def __init__(self, beta: float = 0.2) -> None:

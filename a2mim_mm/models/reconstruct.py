@@ -27,13 +27,10 @@ def reconstruct(model: A2MIM, images: Tensor, mask: Tensor, use_token: bool = Tr
         hidden pixels, the original, exactly, on visible ones): RGB images (B, 3, H, W) in 0..1.
 
     Raises:
-        ValueError: If the images are not float in 0..1, the patch does not divide them, or the mask is of
-            another grid.
+        ValueError: If the images are not float in 0..1, or the patch or the mask does not fit them.
     """
     if not images.is_floating_point() or images.min() < 0 or images.max() > 1:
-        raise InputError(
-            f'images must be float RGB in 0..1, got {images.dtype} in {images.min()}..{images.max()}'
-        )
+        raise InputError(f'images must be floats in 0..1, got {images.dtype}, {images.min()}..{images.max()}')
     grid = mask_grid(tuple(images.shape[2:]), model.mask.patch_size)
     if mask.shape != (len(images), *grid):
         raise InputError(f'mask must be of shape {(len(images), *grid)}, got {tuple(mask.shape)}')
@@ -43,28 +40,19 @@ def reconstruct(model: A2MIM, images: Tensor, mask: Tensor, use_token: bool = Tr
     img_b3hw = (images * 255 - mean) / std
     with evaluating(model):
         pred_b3hw = model.predict_pixels(img_b3hw, mask_bhw, mask_b1hw, use_token).float()
-    prediction = ((pred_b3hw * std + mean) / 255).clamp(0, 1)
-    filled = ((model.fill(img_b3hw, mask_b1hw) * std + mean) / 255).clamp(0, 1)
-    hidden = mask_b1hw.bool()
-    return dict(
-        original=images,
-        masked=torch.where(hidden, filled, images),
-        prediction=prediction,
-        composite=torch.where(hidden, prediction, images),
+    prediction, filled = (
+        ((image * std + mean) / 255).clamp(0, 1) for image in (pred_b3hw, model.fill(img_b3hw, mask_b1hw))
     )
+    hidden = mask_b1hw.bool()
+    masked, composite = (torch.where(hidden, image, images) for image in (filled, prediction))
+    return dict(original=images, masked=masked, prediction=prediction, composite=composite)
 
 
 def draw_mask(model: A2MIM, images: Tensor, seed: int, first: int = 0) -> Tensor:
-    """A mask for each image.
+    """A mask of the model's kind for each image (B, 3, H, W): (B, h, w), 1 = hidden, on the CPU.
 
-    Args:
-        model: The model, whose kind of mask it is.
-        images: Images (B, 3, H, W).
-        seed: Seed of all masks.
-        first: Number of the first image: its mask follows from the seed and its number, not from the batch.
-
-    Returns:
-        Masks (B, h, w) on the mask grid, 1 = hidden, on the CPU.
+    ``first`` is the number of the first image: a mask follows from the seed and the number of its image, not
+    from the batch.
     """
     seeds = [(seed, first + index) for index in range(len(images))]
     return model.mask.draw(seeds, tuple(images.shape[2:]))

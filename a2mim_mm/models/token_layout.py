@@ -16,7 +16,11 @@ MAX_EXTRA_TOKENS = 8  # cls, distillation and register tokens in front of the pa
 
 
 def find_layout(shape: tuple[int, ...], channels: int, mask_bhw: Tensor) -> str:
-    """The one layout that the shape of a feature fits, given its number of channels and the mask grid."""
+    """The one layout that the shape of a feature fits, given its number of channels and the mask (B, h, w).
+
+    Raises:
+        ValueError: If the shape fits no layout or several.
+    """
     fits = []
     if len(shape) == 4:
         fits = [name for name, axis in (('bchw', 1), ('bhwc', 3)) if shape[axis] == channels]
@@ -37,24 +41,20 @@ def find_layout(shape: tuple[int, ...], channels: int, mask_bhw: Tensor) -> str:
 
 
 def to_map(feat: Tensor, channels: int, mask_bhw: Tensor) -> Tensor:
-    """A feature of any layout as a map (B, C, h', w'), without the extra tokens.
-
-    Args:
-        feat: (B, C, h', w'), (B, h', w', C) or (B, n + h' * w', C).
-        channels: C, which tells the channel axis.
-        mask_bhw: Mask (B, h, w). The grid of the tokens has the shape of its grid.
-
-    Raises:
-        ValueError: If the shape fits no layout or several.
-    """
+    """A feature of any layout as a map (B, C, h', w'), without the extra tokens; see :func:`find_layout`."""
     layout = find_layout(tuple(feat.shape), channels, mask_bhw)
     if layout == 'bchw':
         return feat
     if layout == 'bhwc':
         return feat.permute(0, 3, 1, 2)
-    num_extra = int(layout.removeprefix('blc+'))
+    num_extra = extra_tokens(layout)
     size = token_grid(feat.shape[1] - num_extra, mask_bhw.shape[1:])
     return feat[:, num_extra:].transpose(1, 2).unflatten(2, size)
+
+
+def extra_tokens(layout: str) -> int:
+    """N of 'blc+N', 0 of 'blc'."""
+    return int(layout.removeprefix('blc') or 0)
 
 
 def token_grid(num_tokens: int, grid: tuple[int, int], whole: bool = False) -> tuple[int, int] | None:

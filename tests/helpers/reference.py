@@ -166,3 +166,13 @@ def mean_fill(img_bchw, mask_b1hw):
     """Hidden pixels become the mean of that image's own channel over all of its pixels."""
     mean = img_bchw.mean(axis=(2, 3), keepdims=True)
     return np.where(mask_b1hw == 1, mean, img_bchw)
+
+
+def relative_bias(table, query, key, grid_hw):
+    """Row of a bias table for two tokens, 'cls' or (y, x): offsets query - key in reading order, then cls."""
+    h, w = grid_hw
+    if 'cls' in (query, key):
+        kinds = [('cls', 'token'), ('token', 'cls'), ('cls', 'cls')]
+        kind = tuple('cls' if token == 'cls' else 'token' for token in (query, key))
+        return table[(2 * h - 1) * (2 * w - 1) + kinds.index(kind)]
+    return table[(query[0] - key[0] + h - 1) * (2 * w - 1) + query[1] - key[1] + w - 1]

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from mmpretrain.models.utils.attention import BEiTAttention
+from helpers.reference import relative_bias
 from timm.layers.pos_embed_rel import gen_relative_position_index
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -27,22 +27,10 @@ def random_table(grid_hw, with_cls, heads=HEADS):
 
 
 def slow_bias(table, grid_hw, with_cls):
-    """Bias (heads, l, l) by a loop over pairs; the table's rows are offsets query - key in reading order."""
-    h, w = grid_hw
-    offsets = list(itertools.product(range(1 - h, h), range(1 - w, w)))
-    row_of = {offset: row for row, offset in enumerate(offsets)}
-    row_of['cls to token'], row_of['token to cls'], row_of['cls to cls'] = range(
-        len(offsets), len(offsets) + 3
-    )
-    tokens = ['cls'] * with_cls + list(itertools.product(range(h), range(w)))
-    bias = torch.empty(table.shape[1], len(tokens), len(tokens), dtype=table.dtype)
-    for (i, query), (j, key) in itertools.product(enumerate(tokens), enumerate(tokens)):
-        if 'cls' in (query, key):
-            kind = ' to '.join('cls' if token == 'cls' else 'token' for token in (query, key))
-        else:
-            kind = (query[0] - key[0], query[1] - key[1])
-        bias[:, i, j] = table[row_of[kind]]
-    return bias
+    """Bias (heads, l, l) by a loop over pairs."""
+    tokens = ['cls'] * with_cls + list(itertools.product(*map(range, grid_hw)))
+    rows = [torch.stack([relative_bias(table, query, key, grid_hw) for key in tokens]) for query in tokens]
+    return torch.stack(rows).permute(2, 0, 1)
 
 
 @pytest.mark.parametrize('with_cls', [True, False])
@@ -58,11 +46,6 @@ def test_bias_equals_slow_lookup(grid_hw, with_cls):
 def test_index_equals_timm(with_cls):
     expected = gen_relative_position_index((3, 5), class_token=with_cls)
     assert torch.equal(relative_position_index((3, 5), with_cls).long(), expected)
-
-
-def test_index_equals_mmpretrain_beit():
-    beit = BEiTAttention(embed_dims=8, num_heads=HEADS, window_size=(3, 5), use_rel_pos_bias=True)
-    assert torch.equal(relative_position_index((3, 5), True).long(), beit.relative_position_index)
 
 
 def test_resize_to_the_same_grid_is_identity():

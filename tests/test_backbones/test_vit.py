@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 from mmpretrain.models import VisionTransformer
 from mmpretrain.models.utils.attention import BEiTAttention
 from mmpretrain.models.utils.embed import resize_pos_embed
@@ -12,7 +11,6 @@ from torch import nn
 
 from a2mim_mm.backbones.relative_position import resize_bias_table
 from a2mim_mm.backbones.vit import A2MIMViT
-from a2mim_mm.registry import MODELS
 
 ARCH = dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=32)
 TABLE = 'relative_position_bias_table'
@@ -50,13 +48,6 @@ def zero_tables(model):
 
 
 # Names
-
-
-def test_is_registered():
-    model = MODELS.build(
-        dict(type='a2mim_mm.A2MIMViT', arch=ARCH, patch_size=4, img_size=16, rel_pos_bias=None)
-    )
-    assert type(model) is A2MIMViT
 
 
 @pytest.mark.parametrize('with_cls', [True, False])
@@ -166,21 +157,6 @@ def test_no_absolute_position_is_a_zero_one():
         torch.testing.assert_close(model(x), peer(x))
 
 
-def test_key_bias_makes_no_difference():
-    """The official 'no k bias' is the same function: nothing to fix, nothing to learn."""
-    model = build()
-    x = images()
-    model(x)[0].square().sum().backward()
-    for layer in model.layers:
-        grad_q, grad_k, grad_v = layer.attn.qkv.bias.grad.chunk(3)
-        assert grad_k.abs().max() < 1e-9 * min(grad_q.abs().max(), grad_v.abs().max())
-    before = model(x)
-    with torch.no_grad():
-        for layer in model.layers:
-            layer.attn.qkv.bias[16:32] = 0
-    torch.testing.assert_close(model(x), before, rtol=1e-9, atol=1e-9)
-
-
 @pytest.mark.parametrize('size_hw', SIZES[:2])
 @pytest.mark.parametrize('rel_pos_bias', ['layer', 'shared'])
 def test_gradient_reaches_every_parameter(rel_pos_bias, size_hw):
@@ -248,51 +224,12 @@ def test_deepcopy_is_independent():
 
 @pytest.mark.parametrize('rel_pos_bias', ['layer', 'shared'])
 def test_compiled_equals_eager(rel_pos_bias):
-    """In one graph, with a second size, for which torch.compile makes sizes symbolic."""
+    """In one graph. This backend only traces; a slow test of windows derives the backward graph, too."""
     torch.compiler.reset()
-    model = build(arch=dict(ARCH, num_layers=1), rel_pos_bias=rel_pos_bias, drop_path_rate=0.1)
+    model, x = build(arch=dict(ARCH, num_layers=1), rel_pos_bias=rel_pos_bias, drop_path_rate=0.1), images()
     compiled = torch.compile(model, backend='eager', fullgraph=True)
-    for x in (images((12, 20)), images((24, 8))):
-        expected, out = model(x)[0], compiled(x)[0]
-        torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
-        grads = [torch.autograd.grad(o.square().sum(), model.parameters()) for o in (expected, out)]
-        torch.testing.assert_close(*grads, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(compiled(x)[0], model(x)[0], rtol=1e-5, atol=1e-5)
     torch.compiler.reset()
-
-
-@pytest.mark.filterwarnings('ignore:.*use_reentrant')
-@pytest.mark.parametrize('rel_pos_bias', ['layer', 'shared'])
-def test_activation_checkpointing_gives_the_same_gradient(rel_pos_bias):
-    model = build(rel_pos_bias=rel_pos_bias)
-    twin = copy.deepcopy(model)
-    turn_on_activation_checkpointing(twin, [f'layers.{i}' for i in range(3)])
-    first, second = images((16, 16)), images((12, 20))
-    for net in (model, twin):  # two sizes before one backward: a remembered grid would be the wrong one
-        (net(first)[0].square().sum() + net(second)[0].square().sum()).backward()
-    for (name, param), other in zip(model.named_parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(param.grad, other.grad, msg=name)
-
-
-@pytest.mark.parametrize('rel_pos_bias', ['layer', 'shared'])
-def test_autocast_keeps_attention_in_bf16(rel_pos_bias, monkeypatch):
-    from a2mim_mm.backbones import vit
-
-    dtypes = []
-    attend = vit.attention
-
-    def recording(q, k, v, bias, dropout_p):
-        out = attend(q, k, v, bias, dropout_p)
-        dtypes.extend([q.dtype, out.dtype])
-        return out
-
-    monkeypatch.setattr(vit, 'attention', recording)
-    model, x = build(rel_pos_bias=rel_pos_bias).float(), images().float()
-    reference = model(x)[0]
-    dtypes.clear()
-    with torch.autocast('cpu', torch.bfloat16):
-        out = model(x)[0]
-    assert set(dtypes) == {torch.bfloat16}
-    torch.testing.assert_close(out.float(), reference, rtol=0.1, atol=0.1)
 
 
 # State dicts of another size
@@ -321,12 +258,6 @@ def test_loads_under_a_prefix(rel_pos_bias):
     assert model['backbone'](x)[0].shape == (2, 16, 6, 2)
 
 
-def test_loads_its_own_grid_unchanged():
-    source, model = build(), build()
-    model.load_state_dict(source.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), model.parameters(), strict=True))
-
-
 def test_loads_without_the_cls_token_of_the_state_dict():
     source, model = build(img_size=16), build(img_size=(12, 20), with_cls_token=False)
     result = model.load_state_dict(source.state_dict(), strict=False)
@@ -349,19 +280,17 @@ def test_tells_grids_of_equal_length_apart(abs_pos_embed):
     torch.testing.assert_close(model(x := images((16, 36))), source(x))
 
 
-@pytest.mark.parametrize(('source_size', 'model_size'), [((12, 20), (16, 16)), ((16, 36), (24, 24))])
-def test_refuses_a_grid_that_cannot_be_inferred(source_size, model_size):
-    state = build(img_size=source_size).state_dict()
-    with pytest.raises(
-        ValueError, match=r'Cannot infer the patch grid.*pos_embed.*layers\.0.*with a cls token'
-    ):
-        build(img_size=model_size).load_state_dict(state)
-
-
-def test_refuses_a_state_dict_without_cls_token():
-    state = build(img_size=16, with_cls_token=False).state_dict()
-    with pytest.raises(ValueError, match='with a cls token'):
-        build(img_size=16).load_state_dict(state)
+@pytest.mark.parametrize(
+    ('source', 'model_size', 'words'),
+    [
+        (dict(img_size=(12, 20)), (16, 16), r'Cannot infer the patch grid.*pos_embed.*layers\.0'),
+        (dict(img_size=(16, 36)), (24, 24), 'Cannot infer the patch grid'),
+        (dict(img_size=16, with_cls_token=False), 16, 'with a cls token'),
+    ],
+)
+def test_refuses_a_grid_that_cannot_be_inferred(source, model_size, words):
+    with pytest.raises(ValueError, match=words):
+        build(img_size=model_size).load_state_dict(build(**source).state_dict())
 
 
 def test_wrong_width_is_left_to_torch():

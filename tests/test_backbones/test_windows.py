@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.reference import relative_bias
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
@@ -51,7 +52,6 @@ def images(grid_hw, batch=2):
 
 maps = st.tuples(st.integers(1, 9), st.integers(1, 9))
 sides = st.integers(1, 11)
-extras = st.integers(0, 2)
 
 
 def tokens(grid_hw, extra, batch=2, width=3):
@@ -60,8 +60,8 @@ def tokens(grid_hw, extra, batch=2, width=3):
     return torch.arange(1, 1 + math.prod(shape), dtype=torch.float64).view(shape)
 
 
-def slow_split(tok_bld, grid_hw, side, padding=0.0):
-    """The windows of all images by a loop over rows and columns."""
+def slow_split(tok_bld, grid_hw, side):
+    """The windows of all images, padded with 0, by a loop over rows and columns."""
     h, w = grid_hw
     extra, windows = tok_bld.shape[1] - h * w, []
     for image in tok_bld:
@@ -71,43 +71,25 @@ def slow_split(tok_bld, grid_hw, side, padding=0.0):
                 for y in range(top, top + side):
                     for x in range(left, left + side):
                         inside = y < h and x < w
-                        window.append(
-                            image[extra + y * w + x] if inside else torch.full_like(image[0], padding)
-                        )
+                        window.append(image[extra + y * w + x] if inside else torch.zeros_like(image[0]))
                 windows.append(torch.stack(window))
     return torch.stack(windows)
 
 
-@given(maps, sides, extras, st.integers(1, 3))
-@settings(deadline=None, max_examples=60)
+@given(maps, sides, st.integers(0, 2), st.integers(1, 3))
+@settings(deadline=None, max_examples=40)
 def test_split_equals_a_loop_and_merge_undoes_it(grid_hw, side, extra, batch):
     tok_bld = tokens(grid_hw, extra, batch)
-    windows = split_windows(tok_bld, grid_hw, side)
-    count = math.ceil(grid_hw[0] / side) * math.ceil(grid_hw[1] / side)
-    assert windows.shape == (batch * count, extra + side**2, 3)
-    assert torch.equal(windows, slow_split(tok_bld, grid_hw, side))
-    assert torch.equal(merge_windows(windows, grid_hw, side), tok_bld)
-
-
-@given(maps, sides, extras)
-@settings(deadline=None, max_examples=60)
-def test_padding_is_hidden_and_nothing_else_is(grid_hw, side, extra):
-    tok_bld = tokens(grid_hw, extra)
+    windows, expected = split_windows(tok_bld, grid_hw, side), slow_split(tok_bld, grid_hw, side)
+    assert torch.equal(windows, expected)
+    # merging does not look at the padding
+    padded = expected[..., :1] == 0
+    assert torch.equal(merge_windows(windows.masked_fill(padded, math.nan), grid_hw, side), tok_bld)
+    # the padding is hidden, and nothing else is
     bias = padding_bias(tok_bld, grid_hw, side)
-    if all(length % side == 0 for length in grid_hw):
-        assert bias is None
-        return
-    padded = slow_split(tok_bld, grid_hw, side)[..., 0] == 0
-    assert padded.any()
-    assert torch.equal(bias, torch.where(padded, -math.inf, 0.0).double()[:, None, None])
-
-
-@given(maps, sides, extras)
-@settings(deadline=None, max_examples=60)
-def test_merge_does_not_look_at_the_padding(grid_hw, side, extra):
-    tok_bld = tokens(grid_hw, extra)
-    windows = slow_split(tok_bld, grid_hw, side, padding=math.nan)
-    assert torch.equal(merge_windows(windows, grid_hw, side), tok_bld)
+    assert (bias is None) == all(length % side == 0 for length in grid_hw)
+    if bias is not None:
+        assert torch.equal(bias, torch.where(padded[..., 0], -math.inf, 0.0).double()[:, None, None])
 
 
 def test_merge_averages_the_copies_of_extra_tokens():
@@ -128,17 +110,6 @@ def test_padding_bias_has_the_dtype_of_the_tokens(dtype):
 # The network against a loop
 
 
-def slow_bias(table, query, key, side_hw):
-    """Bias (heads,) of a pair of tokens, 'cls' or (y, x): rows of offsets query - key in reading order."""
-    h, w = side_hw
-    if 'cls' in (query, key):
-        kinds = [('cls', 'token'), ('token', 'cls'), ('cls', 'cls')]
-        kind = tuple('cls' if token == 'cls' else 'token' for token in (query, key))
-        return table[(2 * h - 1) * (2 * w - 1) + kinds.index(kind)]
-    dy, dx = query[0] - key[0], query[1] - key[1]
-    return table[(dy + h - 1) * (2 * w - 1) + dx + w - 1]
-
-
 def slow_attention(attn, tok_ld, grid_hw, side_hw, table):
     """Attention of one image, window by window of (h, w) patches: of the real ones, so nothing is padded."""
     (h, w), (side_h, side_w), width = grid_hw, side_hw, tok_ld.shape[1]
@@ -157,8 +128,10 @@ def slow_attention(attn, tok_ld, grid_hw, side_hw, table):
                 one = slice(n * channels, (n + 1) * channels)
                 logits = q[rows, one] @ k[rows, one].T / channels**0.5
                 if table is not None:
-                    bias = [[slow_bias(table, query, key, side_hw)[n] for key in names] for query in names]
-                    logits = logits + torch.stack([torch.stack(row) for row in bias])
+                    rows_of = [
+                        [relative_bias(table, query, key, side_hw)[n] for key in names] for query in names
+                    ]
+                    logits = logits + torch.stack([torch.stack(row) for row in rows_of])
                 weights = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
                 heads.append(weights @ v[rows, one])
             for row, out in zip(rows, torch.cat(heads, dim=1), strict=True):
@@ -186,18 +159,9 @@ def slow_network(model, img, grid_hw, window, global_layers):
 
 @pytest.mark.parametrize(('grid_hw', 'window'), MAPS)
 @pytest.mark.parametrize(('rel_pos_bias', 'with_cls'), CASES)
-def test_one_layer_equals_a_loop_over_windows(rel_pos_bias, with_cls, grid_hw, window):
-    model = build(num_layers=1, rel_pos_bias=rel_pos_bias, with_cls_token=with_cls, window_size=window)
-    x = images(grid_hw)
-    expected = torch.stack([slow_network(model, img, grid_hw, window, ()) for img in x])
-    torch.testing.assert_close(model(x)[0], expected, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize(('grid_hw', 'window'), MAPS[:2])
-@pytest.mark.parametrize(('rel_pos_bias', 'with_cls'), CASES)
 def test_network_with_a_global_layer_equals_a_loop_over_windows(rel_pos_bias, with_cls, grid_hw, window):
-    model = build(rel_pos_bias=rel_pos_bias, with_cls_token=with_cls, window_size=window, global_layers=(1,))
-    x = images(grid_hw)
+    kwargs = dict(rel_pos_bias=rel_pos_bias, with_cls_token=with_cls, window_size=window)
+    model, x = build(num_layers=2, **kwargs, global_layers=(1,)), images(grid_hw)
     expected = torch.stack([slow_network(model, img, grid_hw, window, (1,)) for img in x])
     torch.testing.assert_close(model(x)[0], expected, rtol=1e-9, atol=1e-9)
 
@@ -219,15 +183,6 @@ def test_a_window_as_large_as_the_map_changes_nothing(rel_pos_bias, with_cls, tr
     assert not torch.allclose(smaller(x)[0], trained(x)[0], atol=0.1)
 
 
-@pytest.mark.parametrize('with_cls', [True, False])
-def test_without_bias_a_window_larger_than_the_map_changes_nothing(with_cls):
-    trained = build(rel_pos_bias=None, with_cls_token=with_cls)
-    model = build(rel_pos_bias=None, with_cls_token=with_cls, window_size=7)
-    model.load_state_dict(trained.state_dict())
-    x = images((3, 5))
-    torch.testing.assert_close(model(x), trained(x), rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.parametrize('rel_pos_bias', ['layer', 'shared', None])
 def test_names_and_shapes_do_not_depend_on_windows(rel_pos_bias):
     without = build(rel_pos_bias=rel_pos_bias)
@@ -235,17 +190,6 @@ def test_names_and_shapes_do_not_depend_on_windows(rel_pos_bias):
     shapes = [[(k, v.shape) for k, v in net.state_dict().items()] for net in (without, model)]
     assert shapes[0] == shapes[1]
     assert not list(model.named_buffers())
-
-
-@pytest.mark.parametrize(('rel_pos_bias', 'with_cls'), CASES)
-def test_images_of_a_batch_do_not_meet(rel_pos_bias, with_cls):
-    model = build(rel_pos_bias=rel_pos_bias, with_cls_token=with_cls, window_size=3, global_layers=(1,))
-    x = images((5, 7), batch=3)
-    together = model(x)[0]
-    torch.testing.assert_close(together, torch.cat([model(img[None])[0] for img in x]))
-    x[1] = 9
-    changed = (model(x)[0] - together).abs().amax(dim=(1, 2))
-    assert changed[[0, 2]].max() < 1e-12 < changed[1]
 
 
 def test_drop_path_drops_an_image_with_all_its_windows():
@@ -273,10 +217,8 @@ def test_gradient_is_finite_and_reaches_every_parameter(rel_pos_bias, with_cls):
 
 @pytest.mark.parametrize('rel_pos_bias', ['layer', 'shared', None])
 def test_autocast_is_near_float32(rel_pos_bias, monkeypatch):
-    model, x = (
-        build(rel_pos_bias=rel_pos_bias, window_size=3, global_layers=(1,)).float(),
-        images((5, 7)).float(),
-    )
+    model = build(rel_pos_bias=rel_pos_bias, window_size=3, global_layers=(1,)).float()
+    x = images((5, 7)).float()
     reference = model(x)[0]
     dtypes, attend = set(), vit.attention
 
@@ -293,18 +235,13 @@ def test_autocast_is_near_float32(rel_pos_bias, monkeypatch):
     torch.testing.assert_close(out.float(), reference, rtol=0.1, atol=0.1)
 
 
-@pytest.mark.parametrize(
-    ('rel_pos_bias', 'global_layers', 'backend', 'second_hw'),
-    [('layer', (), 'aot_eager', (6, 7)), ('shared', (1,), 'eager', (6, 3))],
-)
-def test_compiled_equals_eager(rel_pos_bias, global_layers, backend, second_hw):
-    """In one graph, with a second size, less padded, for which torch.compile makes sizes symbolic."""
+@pytest.mark.slow
+def test_compiled_equals_eager():
+    """In one graph. A second size, less padded, makes sizes symbolic: tracing takes half a minute."""
     torch.compiler.reset()
-    num_layers = 1 + len(global_layers)
-    kwargs = dict(window_size=3, global_layers=global_layers, drop_path_rate=0.1)
-    model = build(num_layers, rel_pos_bias=rel_pos_bias, **kwargs)
-    compiled = torch.compile(model, backend=backend, fullgraph=True)
-    for x in (images((5, 7)), images(second_hw)):
+    model = build(num_layers=2, rel_pos_bias='layer', window_size=3, global_layers=(1,), drop_path_rate=0.1)
+    compiled = torch.compile(model, backend='aot_eager', fullgraph=True)
+    for x in (images((5, 7)), images((6, 7))):
         expected, out = model(x)[0], compiled(x)[0]
         torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
         grads = [torch.autograd.grad(o.square().sum(), model.parameters()) for o in (expected, out)]

@@ -5,13 +5,11 @@ import copy
 import numpy as np
 import pytest
 import torch
-from helpers import algorithms, reference, toys, two_ranks
-from helpers.toy_training import START
+from helpers import algorithms, reference
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
 from a2mim_mm.errors import InputError
-from a2mim_mm.models import A2MIM
 
 
 def mask_of(samples, ratio=0.6, grid=(4, 6)):
@@ -46,43 +44,14 @@ def test_loss_and_gradients_match_the_assembled_reference(name, patch):
     pred.backward(torch.tensor(spa.grad + 0.5 * freq.grad).float())
     expected = {key: param.grad for key, param in twin.named_parameters() if param.grad is not None}
     got = {key: param.grad for key, param in algorithm.named_parameters() if param.grad is not None}
-    assert set(got) == set(expected) >= {'mask_token.token', 'neck.decoder.0.weight'}
+    assert set(got) == set(expected) == {key for key, _ in algorithm.named_parameters()}
     for key, grad in expected.items():
         tol = 2e-3 * grad.abs().max().item() + 1e-7
         torch.testing.assert_close(got[key], grad, atol=tol, rtol=0, msg=key)
 
 
-@algorithms.BOTH
-def test_every_parameter_learns(name):
-    algorithm = algorithms.build(name)
-    algorithms.total(algorithm.loss(*algorithms.batch())).backward()
-    without = {key for key, param in algorithm.named_parameters() if param.grad is None}
-    assert not without
-
-
-def test_official_preset_matches_its_reference():
-    algorithm = algorithms.build(
-        'resnet',
-        head=dict(
-            type='a2mim_mm.A2MIMHead',
-            loss_spa=dict(type='a2mim_mm.FocalL1Loss'),
-            loss_freq=dict(type='a2mim_mm.FocalFrequencyLoss', **reference.OFFICIAL_CNN),
-        ),
-    )
-    inputs, samples = algorithms.batch()
-    mask = mask_of(samples)
-    _, pred = algorithms.by_hand(algorithm, inputs[0], mask)
-    pixels = np.kron(mask, np.ones((1, 16, 16)))[:, None]
-    args = pred.detach().double().numpy(), inputs[0].double().numpy(), pixels
-    losses = algorithm.loss(inputs, samples)
-    assert losses['loss_spa'].item() == pytest.approx(reference.l_spa_focal(*args).loss, rel=1e-4)
-    freq = reference.l_freq(*args, **reference.OFFICIAL_CNN).loss
-    assert losses['loss_freq'].item() == pytest.approx(0.5 * freq, rel=1e-4)
-
-
-@algorithms.BOTH
-def test_loss_falls_when_one_batch_is_learned_by_heart(name):
-    algorithm = algorithms.build(name, token_std=0.02)
+def test_loss_falls_when_one_batch_is_learned_by_heart():
+    algorithm = algorithms.build('vit', token_std=0.02)
     algorithm.train()
     inputs, samples = algorithms.batch(batch=2)
     optimizer = torch.optim.AdamW(algorithm.parameters(), lr=1e-2)
@@ -97,29 +66,17 @@ def test_loss_falls_when_one_batch_is_learned_by_heart(name):
     assert history[-1] < 0.6 * history[0]
 
 
-@algorithms.BOTH
-def test_token_changes_the_prediction(name):
-    algorithm = algorithms.build(name)
-    algorithm.eval()
-    inputs, samples = algorithms.batch()
-    with torch.no_grad():
-        before = algorithm.loss(inputs, samples)
-        algorithm.mask_token.token.zero_()
-        after = algorithm.loss(inputs, samples)
-    assert before['loss_spa'] != after['loss_spa']
-
-
 def test_without_token():
     algorithm = algorithms.build('resnet', mask_token=None)
     assert not [key for key in algorithm.state_dict() if 'token' in key]
-    assert not toys.hooks(algorithm.backbone)
+    assert algorithm.mask_token is None
     algorithms.total(algorithm.loss(*algorithms.batch())).backward()
 
 
 @pytest.mark.parametrize('fill', ['mean', 'zero', 'token', 'none'])
 def test_hidden_pixels_reach_the_network_only_through_the_fill(fill):
-    algorithm = algorithms.build('resnet', fill=fill)
-    algorithm.eval()
+    algorithm = algorithms.build('resnet', fill=fill).eval()
+    assert ('fill.pixel_token' in algorithm.state_dict()) == (fill == 'token')
     seen = []
     algorithm.backbone.conv1.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     inputs, samples = algorithms.batch()
@@ -134,13 +91,6 @@ def test_hidden_pixels_reach_the_network_only_through_the_fill(fill):
     # the pixels of one channel hide behind one colour
     for sample, hidden in zip(seen[0], pixels, strict=True):
         assert all(len(channel[cells].unique()) == 1 for channel, cells in zip(sample, hidden, strict=True))
-
-
-def test_learnable_fill_learns():
-    algorithm = algorithms.build('resnet', fill='token')
-    algorithms.total(algorithm.loss(*algorithms.batch())).backward()
-    ((_, token),) = algorithm.fill.named_parameters()
-    assert token.grad.abs().max() > 0
 
 
 def test_rectangle_mask():
@@ -180,19 +130,6 @@ def test_extract_feat_sees_whole_images(name):
         assert torch.equal(algorithm.extract_feat(inputs)[-1], expected)
         assert torch.equal(algorithm.extract_feat(inputs[0])[-1], expected)
         assert torch.equal(algorithm(inputs, samples, mode='tensor')[-1], expected)
-
-
-def test_forward_in_mode_loss_is_loss():
-    algorithm = algorithms.build('resnet')
-    algorithm.eval()
-    inputs, samples = algorithms.batch()
-    got, expected = algorithm(inputs, samples, mode='loss'), algorithm.loss(inputs, samples)
-    assert {key: value.item() for key, value in got.items()} == {k: v.item() for k, v in expected.items()}
-
-
-def test_forward_in_an_unknown_mode_is_refused():
-    with pytest.raises(RuntimeError, match='guess'):
-        algorithms.build('resnet')(*algorithms.batch(), mode='guess')
 
 
 def test_predict_hands_the_losses_to_each_sample():
@@ -237,34 +174,10 @@ def test_backbone_keys_are_those_of_the_bare_backbone(name):
     assert own == {'mask_token.token', 'neck.decoder.0.weight', 'neck.decoder.0.bias'}
 
 
-@algorithms.BOTH
-def test_state_dict_survives_a_round_trip(name):
-    first, second = algorithms.build(name, seed=0), algorithms.build(name, seed=1)
-    second.load_state_dict(first.state_dict())
-    batch = algorithms.batch()
-    assert algorithms.total(first.loss(*batch)).item() == algorithms.total(second.loss(*batch)).item()
-
-
-def test_copy_is_wired_to_itself():
-    algorithm = algorithms.build('resnet')
-    algorithm.eval()
-    batch = algorithms.batch()
-    with torch.no_grad():
-        before = algorithms.total(algorithm.loss(*batch))
-        twin = copy.deepcopy(algorithm)
-        twin.mask_token.token.add_(1.0)
-        assert algorithms.total(twin.loss(*batch)) != before
-        assert algorithms.total(algorithm.loss(*batch)) == before
-        algorithm.mask_token.token.add_(1.0)
-        assert algorithms.total(twin.loss(*batch)) == algorithms.total(algorithm.loss(*batch))
-    twin.mask_token.remove()
-    assert toys.hooks(algorithm.backbone)
-
-
 # ---- mistakes of users ---------------------------------------------------------------------------
 
 
-def test_samples_without_seeds_are_an_error():
+def test_samples_without_seeds_and_sizes_that_the_patch_does_not_divide_are_errors():
     algorithm = algorithms.build('resnet')
     inputs, samples = algorithms.batch()
     del samples[1].mask_seed
@@ -272,12 +185,8 @@ def test_samples_without_seeds_are_an_error():
         algorithm.loss(inputs, samples)
     with pytest.raises(ValueError, match='mask_seed'):
         algorithm.loss(inputs, None)
-
-
-def test_input_that_the_patch_does_not_divide_is_an_error():
-    inputs, samples = algorithms.batch()
-    with pytest.raises(ValueError, match=r'(?s)16.*60.*96'):
-        algorithms.build('resnet').loss([inputs[0][:, :, :60]], samples)
+    with pytest.raises(ValueError, match='16.*60 x 96'):
+        algorithm.loss([inputs[0][:, :, :60]], algorithms.batch()[1])
 
 
 def test_decoder_of_another_stride_is_an_error():
@@ -286,36 +195,15 @@ def test_decoder_of_another_stride_is_an_error():
         algorithm.loss(*algorithms.batch())
 
 
-def test_unknown_fill_is_refused():
-    with pytest.raises(ValueError, match=r'(?s)fill.*mean.*median'):
-        algorithms.build('resnet', fill='median')
-
-
 def test_unknown_argument_is_refused():
     with pytest.raises(TypeError, match='mask_tokens'):
         algorithms.build('resnet', mask_tokens=None)
 
 
-def test_unknown_site_is_refused_with_the_nearest_names():
-    with pytest.raises(ValueError, match=r'(?s)layer5.*layer[1-4]'):
-        algorithms.build('resnet', mask_token=dict(type='a2mim_mm.MaskToken', channels=32, site='layer5'))
-
-
-def test_wrong_channels_are_named_with_the_shape():
-    wrong = dict(type='a2mim_mm.MaskToken', channels=48, site='layer3')
-    with pytest.raises(ValueError, match=r'(?s)3, 32, 4, 6.*48'):
-        algorithms.build('resnet', mask_token=wrong).loss(*algorithms.batch())
-
-
-def test_missing_parts_are_refused():
-    with pytest.raises(TypeError, match='backbone'):
-        A2MIM()
-
-
 # ---- checkpointing, compilation, two ranks -------------------------------------------------------
 
 
-@pytest.mark.parametrize('wrapped', ['backbone', 'backbone.layers.0', 'backbone.layers.1'])
+@pytest.mark.parametrize('wrapped', ['backbone', 'backbone.layers.0'])
 @pytest.mark.filterwarnings('ignore:.*use_reentrant', 'ignore:.*requires_grad=True')
 def test_mmengines_activation_checkpointing(wrapped):
     from mmengine.runner import turn_on_activation_checkpointing
@@ -346,12 +234,32 @@ def test_compiled_loss():
         assert grads[0][1].abs().max() > 0
 
 
+def rank_gradient(algorithm, forward, rank):
+    """Gradient of the token from the batch of one rank."""
+    algorithm.zero_grad()
+    inputs, samples = algorithms.batch(batch=2, seed=10 + rank)
+    algorithms.total(forward(inputs, samples, mode='loss')).backward()
+    return algorithm.mask_token.token.grad.clone()
+
+
+def train_on_rank(rank, folder):
+    """Two steps, the second of which fails where a parameter got no gradient in the first."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group('gloo', f'file://{folder}/store', rank=rank, world_size=2)
+    algorithm = algorithms.build('resnet')
+    wrapped = torch.nn.parallel.DistributedDataParallel(algorithm)
+    grads = [rank_gradient(algorithm, wrapped, rank) for _ in range(2)]
+    torch.save(grads[0], f'{folder}/grad_{rank}.pth')
+    torch.distributed.destroy_process_group()
+
+
 @pytest.mark.skipif(not torch.distributed.is_available(), reason='torch without distributed')
 def test_token_gradient_is_averaged_over_two_ranks(tmp_path):
-    torch.multiprocessing.start_processes(two_ranks.run, args=(str(tmp_path),), nprocs=2, start_method=START)
+    # forked: importing mmpretrain again would take most of a minute
+    torch.multiprocessing.start_processes(train_on_rank, (str(tmp_path),), nprocs=2, start_method='fork')
     got = [torch.load(tmp_path / f'grad_{rank}.pth') for rank in (0, 1)]
     algorithm = algorithms.build('resnet')
-    alone = [two_ranks.rank_gradient(algorithm, algorithm, rank) for rank in (0, 1)]
+    alone = [rank_gradient(algorithm, algorithm, rank) for rank in (0, 1)]
     assert not torch.allclose(alone[0], alone[1], rtol=1e-2)
     torch.testing.assert_close(got[0], got[1], atol=0, rtol=0)
     torch.testing.assert_close(got[0], (alone[0] + alone[1]) / 2, atol=1e-5, rtol=1e-3)

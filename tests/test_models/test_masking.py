@@ -10,8 +10,14 @@ from helpers import reference
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from a2mim_mm.models.masking import RandomPatchMask, draw_scores, hidden_count, mask_grid, resize_mask
-from a2mim_mm.models.rectangle import RectangleMask
+from a2mim_mm.models.masking import (
+    RandomPatchMask,
+    RectangleMask,
+    draw_scores,
+    hidden_count,
+    mask_grid,
+    resize_mask,
+)
 
 
 def scores(batch, grid, seed=0):
@@ -19,10 +25,6 @@ def scores(batch, grid, seed=0):
 
 
 # ---- how many ------------------------------------------------------------------------------------
-
-
-def test_the_papers_mask_hides_30_of_49():
-    assert hidden_count(0.6, 49) == 30
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,7 @@ def test_hidden_count(ratio, n, k):
 
 
 @given(st.integers(1, 999), st.integers(1, 2000))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_hidden_count_is_the_ceiling_of_the_decimal_product(thousandths, n):
     assert hidden_count(thousandths / 1000, n) == -(-thousandths * n // 1000)
 
@@ -91,7 +93,7 @@ def test_a_small_grid_warns(size, words):
     batch=st.integers(1, 4),
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_exactly_k_patches_are_hidden_those_of_lowest_score(grid, percent, batch, seed):
     draw = scores(batch, grid, seed)
     mask = RandomPatchMask(ratio=percent / 100)(draw)
@@ -109,11 +111,6 @@ def test_equal_scores_still_hide_exactly_k_and_always_the_same(values):
     np.testing.assert_array_equal(mask.numpy(), reference.random_mask(draw.numpy(), 0.6))
 
 
-def test_each_sample_has_a_mask_of_its_own():
-    mask = RandomPatchMask()(scores(64, (7, 7)))
-    assert len({sample.numpy().tobytes() for sample in mask}) == 64
-
-
 def test_every_patch_is_hidden_equally_often():
     batch, grid, ratio = 4000, (5, 6), 0.6
     mask = RandomPatchMask(ratio=ratio)(scores(batch, grid))
@@ -122,12 +119,6 @@ def test_every_patch_is_hidden_equally_often():
     expected = batch * ratio
     statistic = ((mask.sum(0) - expected) ** 2).sum().item() / (expected * (1 - ratio)) * 29 / 30
     assert statistic < 58.3
-
-
-def test_pairs_of_neighbours_are_hidden_as_often_as_chance_says():
-    mask = RandomPatchMask(ratio=0.5)(scores(4000, (4, 6)))
-    both = (mask[:, :, 1:] * mask[:, :, :-1]).mean().item()
-    assert both == pytest.approx(12 / 24 * 11 / 23, abs=0.01)
 
 
 def test_scores_are_uniform_and_independent():
@@ -182,7 +173,7 @@ def as_rectangle(mask_hw):
     percent=st.integers(1, 99),
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_hidden_cells_are_one_rectangle_of_the_nearest_area(grid, percent, seed):
     mask = RectangleMask(ratio=percent / 100)(scores(4, grid, seed))
     assert mask.shape == (4, *grid)
@@ -193,11 +184,9 @@ def test_hidden_cells_are_one_rectangle_of_the_nearest_area(grid, percent, seed)
         assert height * width in areas
 
 
-@pytest.mark.parametrize(
-    'grid, ratio', [((7, 7), 0.6), ((4, 6), 0.5), ((5, 3), 0.3), ((7, 7), 0.22)], ids=str
-)
+@pytest.mark.parametrize('grid, ratio', [((4, 6), 0.5), ((5, 3), 0.3)], ids=str)
 def test_all_rectangles_occur_about_equally_often(grid, ratio):
-    batch = 6000
+    batch = 3000
     mask = RectangleMask(ratio=ratio)(scores(batch, grid)).numpy().astype(bool)
     seen = Counter(as_rectangle(sample) for sample in mask)
     areas = reference.rectangle_areas(grid, reference.hidden_patches(ratio, grid[0] * grid[1]))
@@ -222,7 +211,7 @@ def test_extreme_scores_give_a_rectangle(extreme):
     size=st.tuples(st.integers(1, 24), st.integers(1, 24)),
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 def test_resize_mask_shows_the_patch_that_holds_each_centre(grid, size, seed):
     # a centre exactly on a border belongs to either side, as rounding goes
     for n_in, n_out in zip(grid, size, strict=True):
@@ -231,25 +220,3 @@ def test_resize_mask_shows_the_patch_that_holds_each_centre(grid, size, seed):
     out = resize_mask(mask, size)
     assert out.shape == (2, *size)
     np.testing.assert_array_equal(out.numpy(), reference.resize_mask(mask.numpy(), size))
-
-
-def test_resize_mask_on_odd_sizes_by_hand():
-    row = torch.tensor([[[1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0]]])
-    # centres of 5 cells in 7: 0.7, 2.1, 3.5, 4.9, 6.3; of 3 cells: 1.17, 3.5, 5.83
-    assert resize_mask(row, (1, 5)).flatten().tolist() == [1, 0, 1, 0, 1]
-    assert resize_mask(row, (1, 3)).flatten().tolist() == [0, 1, 1]
-    # old-style `nearest` takes left borders instead (0, 1.4, 2.8, 4.2, 5.6) and would give 1, 0, 0, 0, 1
-    assert resize_mask(row.transpose(1, 2), (5, 1)).flatten().tolist() == [1, 0, 1, 0, 1]
-
-
-@pytest.mark.parametrize('grid, patch', [((7, 7), 32), ((4, 6), 32), ((5, 4), 16), ((20, 3), 8)], ids=str)
-def test_resize_mask_to_pixels_repeats_each_patch(grid, patch):
-    mask = RandomPatchMask(ratio=0.6)(scores(2, grid))
-    pixels = resize_mask(mask, (grid[0] * patch, grid[1] * patch))
-    np.testing.assert_array_equal(pixels.numpy(), np.kron(mask.numpy(), np.ones((1, patch, patch))))
-
-
-def test_resize_mask_does_not_swap_the_axes():
-    mask = torch.zeros(1, 4, 6)
-    mask[0, 0] = 1
-    assert torch.equal(resize_mask(mask, (8, 6)).sum(2)[0], torch.tensor([6.0, 6, 0, 0, 0, 0, 0, 0]))

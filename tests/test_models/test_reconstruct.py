@@ -44,31 +44,17 @@ def test_reconstruct(name, use_token):
     torch.testing.assert_close(pictures['prediction'], expected, atol=2e-4, rtol=0)
 
 
-@algorithms.BOTH
-def test_reconstruct_without_the_token_differs(name):
-    algorithm = algorithms.build(name)
-    pictures = [drawn(algorithm, use_token=use_token) for use_token in (True, False)]
-    assert torch.equal(pictures[0]['masked'], pictures[1]['masked'])
-    assert not torch.equal(pictures[0]['prediction'], pictures[1]['prediction'])
+@pytest.mark.parametrize(('name', 'parts'), [('vit', {}), ('resnet', dict(mask_token=None))])
+def test_reconstruct_at_another_size_and_without_a_token(name, parts):
+    pictures = drawn(algorithms.build(name, **parts), algorithms.photos(2, (96, 64)))
+    assert pictures['composite'].shape == (2, 3, 96, 64)
 
 
-def test_masks_follow_from_the_seed():
-    algorithm = algorithms.build('resnet')
-    masked = [drawn(algorithm, seed=seed)['masked'] for seed in (0, 0, 1)]
-    assert torch.equal(masked[0], masked[1])
-    assert not torch.equal(masked[0], masked[2])
-
-
-@pytest.mark.parametrize('size', [(96, 64), (128, 96)])
-@algorithms.BOTH
-def test_reconstruct_at_other_sizes(name, size):
-    pictures = drawn(algorithms.build(name), algorithms.photos(2, size))
-    assert pictures['composite'].shape == (2, 3, *size)
-
-
-def test_reconstruct_works_for_a_model_without_token():
-    algorithm = algorithms.build('resnet', mask_token=None)
-    assert drawn(algorithm)['composite'].shape == (3, 3, 64, 96)
+def test_masks_follow_from_the_seed_and_the_number_of_the_image():
+    algorithm, photos = algorithms.build('resnet'), algorithms.photos()
+    whole = draw_mask(algorithm, photos, seed=0)
+    assert torch.equal(draw_mask(algorithm, photos[:1], seed=0, first=2), whole[2:])
+    assert not torch.equal(draw_mask(algorithm, photos, seed=1), whole)
 
 
 @pytest.mark.parametrize('training', [True, False])
@@ -94,7 +80,7 @@ def test_reconstruct_restores_the_mode_after_an_error():
 
 
 @pytest.mark.parametrize(
-    'images, words',
+    ('images', 'words'),
     [
         (torch.randint(256, (1, 3, 64, 96), dtype=torch.uint8), 'uint8'),
         (torch.full((1, 3, 64, 96), 255.0), '255'),

@@ -15,10 +15,8 @@ from a2mim_mm.engine.machine import fit_to_cpu
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 SHIPPED = {
-    'mmdet/mask-rcnn_a2mim-vit-b-fpn_1x_coco.py': 0.75,
-    'mmdet/mask-rcnn_a2mim-vit-s-fpn_1x_coco.py': 0.75,
-    'mmseg/upernet_a2mim-vit-b_100e_ade20k-512x512.py': 0.65,
-    'mmseg/upernet_a2mim-vit-s_100e_ade20k-512x512.py': 0.65,
+    'mmdet/mask-rcnn_a2mim-vit-{}-fpn_1x_coco.py': 0.75,
+    'mmseg/upernet_a2mim-vit-{}_100e_ade20k-512x512.py': 0.65,
 }
 BASE_LR, WEIGHT_DECAY, DECAY = 0.3, 0.05, 0.5
 OURS, MMPRETRAINS = (
@@ -141,9 +139,12 @@ def test_refuses_a_backbone_that_does_not_know_its_depth():
         build_optim_wrapper(nn.Linear(3, 8), optim_wrapper_cfg())
 
 
-def test_all_configs_with_a_vit_are_tested():
+def test_all_configs_with_a_vit_decay():
     found = {str(path.relative_to(CONFIGS)) for path in CONFIGS.glob('mm*/*vit*.py')}
-    assert found == set(SHIPPED)
+    assert found == {name.format(size) for name in SHIPPED for size in 'sb'}
+    for name, decay in SHIPPED.items():
+        settings = [Config.fromfile(CONFIGS / name.format(size)).optim_wrapper for size in 'sb']
+        assert settings[0] == settings[1] and settings[0].paramwise_cfg.layer_decay_rate == decay
 
 
 @pytest.mark.parametrize('name', SHIPPED)
@@ -151,7 +152,7 @@ def test_shipped_configs(name):
     library = name.split('/')[0]
     pytest.importorskip('mmcv._ext', reason=f'{library} needs the compiled ops of mmcv')
     pytest.importorskip(library)
-    cfg = Config.fromfile(CONFIGS / name)
+    cfg = Config.fromfile(CONFIGS / name.format('s'))
     fit_to_cpu(cfg)
     init_default_scope(cfg.default_scope)
     with torch.device('meta'):  # names and shapes are enough
