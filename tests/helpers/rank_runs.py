@@ -1,8 +1,4 @@
-"""What each of two ranks does in one launch: one tool after another, in one process group.
-
-Takes a JSON file with a list of [tool, argument, ...]. Writes the errors of each rank into errors_RANK.json,
-and ends as the last tool ends.
-"""
+"""What each of two ranks does: one tool after another, in one process group."""
 
 import json
 import os
@@ -18,15 +14,13 @@ from mmengine.registry import HOOKS
 from a2mim_mm.checkpoints.load import unwrap
 from a2mim_mm.engine.run_tool import run_tool
 
-RANK = os.environ.get('RANK', '0')
-
 
 @HOOKS.register_module()
 class KeepEnd(Hook):
     """Saves the weights that a rank ends with."""
 
     def after_train(self, runner):
-        torch.save(unwrap(runner.model).state_dict(), Path(runner.work_dir) / f'end_{RANK}.pth')
+        torch.save(unwrap(runner.model).state_dict(), f'{runner.work_dir}/end_{os.environ["RANK"]}.pth')
 
 
 @HOOKS.register_module()
@@ -34,7 +28,7 @@ class BreakRank(Hook):
     """Makes the loss of one rank infinite, in its third iteration."""
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter == 2 and RANK == '1':
+        if runner.iter == 2 and os.environ['RANK'] == '1':
             unwrap(runner.model).decoder.bias.data.fill_(float('inf'))
 
 
@@ -46,11 +40,18 @@ def error_of(name, *args):
         return f'{type(error).__name__}: {error}'
 
 
-if __name__ == '__main__':
+def run(rank, folder, commands):
+    """Run [tool, argument, ...] in the folder, one after another, and end as the last one ends.
+
+    Writes the errors of the others into errors_RANK.json, and what the last one prints into output_RANK.txt.
+    """
+    os.chdir(folder)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', CUDA_VISIBLE_DEVICES='')
+    os.environ.update(MASTER_ADDR='localhost', MASTER_PORT='0')  # asked for, not used: the store is a file
+    sys.stdout = sys.stderr = open(f'output_{rank}.txt', 'w', buffering=1)
     torch.set_num_threads(1)
-    dist.init_process_group('gloo')
+    dist.init_process_group('gloo', f'file://{folder}/store', rank=rank, world_size=2)
     dist.init_process_group = lambda backend: None  # each of the tools would do so
-    *commands, (last, *argv) = json.loads(Path(sys.argv[1]).read_text())
-    errors = [error_of(*command) for command in commands]
-    Path(f'errors_{RANK}.json').write_text(json.dumps(errors))
-    run_tool(lambda: tool(last).main([*argv, '--launcher', 'pytorch']))
+    *others, (name, *args) = commands
+    Path(f'errors_{rank}.json').write_text(json.dumps([error_of(*command) for command in others]))
+    run_tool(lambda: tool(name).main([*args, '--launcher', 'pytorch']))

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers.toy_training import ROOT, read_log, tool, write_config
+from helpers import rank_runs
+from helpers.toy_training import ROOT, START, read_log, tool, write_config
 from helpers.toy_transfer import RESNET, classification, draw_photos, pretraining, write_settings
 
 from a2mim_mm.checkpoints import load_checkpoint_file
@@ -56,7 +57,7 @@ def write_pretraining(folder, name, batch_size):
 def ranks(tmp_path_factory, toy_run, pretrained):
     """The folder in which two ranks ran several tools, and how each of these ended.
 
-    The last one ends the launch: its value is exit status and output. Of the others it is the errors of both.
+    The value of the last one is what both printed. Of the others, it is the errors of both.
     """
     folder = tmp_path_factory.mktemp('ranks')
     (folder / 'photos').mkdir()
@@ -77,11 +78,13 @@ def ranks(tmp_path_factory, toy_run, pretrained):
         unreadable=['train', write_config(folder, UNREADABLE, 'unreadable')],
     )
     commands = [[*command, '--work-dir', name] for name, command in runs.items()]
-    (folder / 'runs.json').write_text(json.dumps(commands))
-    status, output = launch('dist_run.sh', 2, '../tests/helpers/rank_runs.py', 'runs.json', cwd=folder)
-    assert (folder / 'errors_1.json').exists(), output[-3000:]
+    with pytest.raises(torch.multiprocessing.ProcessExitedException, match='exit code 1'):
+        torch.multiprocessing.start_processes(
+            rank_runs.run, (str(folder), commands), nprocs=2, start_method=START
+        )
     errors = [json.loads((folder / f'errors_{rank}.json').read_text()) for rank in range(2)]
-    return folder, dict(zip(runs, [*zip(*errors, strict=True), (status, output)], strict=True))
+    output = ''.join((folder / f'output_{rank}.txt').read_text() for rank in range(2))
+    return folder, dict(zip(runs, [*zip(*errors, strict=True), output], strict=True))
 
 
 def test_two_ranks_train_as_one_process_with_the_same_global_batch(ranks, tmp_path, monkeypatch):
@@ -142,17 +145,27 @@ def test_two_ranks_evaluate_as_one_process(ranks, toy_run):
     assert json.loads((folder / 'two.json').read_text()) == pytest.approx(metrics, rel=1e-6)
 
 
-def test_all_ranks_stop_when_one_sees_too_many_unreadable_images(ranks):
-    folder, ends = ranks
-    status, output = ends['unreadable']
-    assert status != 0 and output.count('Traceback') == 1  # that of torchrun itself
+def check_unreadable(work_dir, output):
     reason = '2 of 8 images are unreadable, more than the 1 that are allowed'
-    assert f'error: {reason}' in output  # of the rank that is first: torchrun ends the other
-    log = read_log(folder / 'unreadable')
+    assert f'error: {reason}' in output  # of the rank that is first: its end ends the other
+    log = read_log(work_dir)
     assert reason in log
     assert '1.jpg: truncated' in log and '5.jpg: truncated' in log  # both of rank 1
     assert 'SyncBN became BN (1 places in the config)' in log
-    assert '[1][2/2]' in log and not (folder / 'unreadable' / 'epoch_1.pth').exists()
+    assert '[1][2/2]' in log and not (work_dir / 'epoch_1.pth').exists()
+
+
+def test_all_ranks_stop_when_one_sees_too_many_unreadable_images(ranks):
+    folder, ends = ranks
+    check_unreadable(folder / 'unreadable', ends['unreadable'])
+
+
+@pytest.mark.slow
+def test_dist_train_starts_two_ranks_that_stop_together(tmp_path):
+    write_config(tmp_path, UNREADABLE, 'unreadable')
+    status, output = launch('dist_train.sh', 'unreadable.py', 2, '--work-dir', 'w', cwd=tmp_path)
+    assert status != 0 and output.count('Traceback') == 1  # that of torchrun itself
+    check_unreadable(tmp_path / 'w', output)
 
 
 @pytest.fixture
