@@ -428,6 +428,11 @@ def test_a_wrong_conversion_leaves_nothing(sources, tmp_path, monkeypatch, sourc
     assert not left_in(tmp_path)
 
 
+def test_features_that_are_not_numbers_prove_nothing():
+    with pytest.raises(ConversionError, match='differ by nan'):
+        verify.compare(torch.ones(2), torch.tensor([1, torch.nan]), tolerance=1e-5)
+
+
 def test_a_wrong_conversion_leaves_what_was_there(vit, tmp_path, monkeypatch):
     target = tmp_path / 'target.pth'
     target.write_text('mine')

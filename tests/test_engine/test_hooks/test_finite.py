@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from helpers.toy_training import ToyModel
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, MODELS
 
 from a2mim_mm.engine.hooks import NonFiniteError
 
@@ -33,6 +34,21 @@ class Poison(Hook):
             runner.model.encoder.weight.data.fill_(float('nan'))
 
 
+@MODELS.register_module()
+class ToyThatLooksTwice(ToyModel):
+    """Its first forward of an iteration gives an infinite loss, which the step does not use."""
+
+    def train_step(self, data, optim_wrapper):
+        self.poisoned = True
+        self(**self.data_preprocessor(data, True), mode='loss')
+        self.poisoned = False
+        return super().train_step(data, optim_wrapper)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        losses = super().forward(inputs, data_samples, mode)
+        return {name: loss + float('inf') for name, loss in losses.items()} if self.poisoned else losses
+
+
 def poison(kind, iteration):
     return f"custom_hooks.append(dict(type='Poison', kind={kind!r}, iteration={iteration}))\n"
 
@@ -52,6 +68,11 @@ def test_the_first_loss_or_gradient_that_is_not_finite_stops(train, tmp_path, ki
 def test_losses_are_checked_while_gradients_are_accumulated(train):
     with pytest.raises(NonFiniteError, match='iteration 2 of 8.*loss_spa inf'):
         train("optim_wrapper['accumulative_counts'] = 4\n" + poison('loss', 1))
+
+
+def test_losses_of_every_forward_of_an_iteration_are_checked(train):
+    with pytest.raises(NonFiniteError, match='iteration 1 of 8.*loss_spa inf'):
+        train("model['type'] = 'ToyThatLooksTwice'\n")
 
 
 def test_weights_that_the_last_step_broke_are_not_saved(train, tmp_path):
