@@ -65,7 +65,7 @@ class MaskToken(nn.Module):
         self._placed = False
 
     def attach(self, backbone: nn.Module) -> None:
-        """Install the hooks."""
+        """Install the hooks: ValueError if the site is unknown, RuntimeError if they are installed."""
         if self._handles:
             raise RuntimeError('the mask token is attached already: call remove() first')
         site = _find_site(backbone, self.site)
@@ -83,7 +83,7 @@ class MaskToken(nn.Module):
 
     @contextmanager
     def masked(self, mask_bhw: Tensor) -> Iterator[None]:
-        """Show the mask (B, h, w) to the one forward of the backbone in this context."""
+        """Show the mask (B, h, w) to one forward of the backbone; RuntimeError if it is not attached."""
         if not self._handles:
             raise RuntimeError('the mask token is not attached: call attach(backbone) first')
         self._next_mask_bhw = mask_bhw
