@@ -1,16 +1,14 @@
-"""Fixtures that several folders of tests share."""
+"""Fixtures that several folders of tests share.
+
+Imports that take seconds are inside: pytest-xdist reads this file before it starts its workers.
+"""
 
 import gc
 import signal
 from pathlib import Path
 
 import pytest
-import torch
-from mmengine.registry import DefaultScope
 
-from a2mim_mm.data.sample_photos import export_sample_photos
-
-torch.set_num_threads(1)  # small tensors: more threads only wait for each other
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -23,9 +21,19 @@ def root() -> Path:
 @pytest.fixture(scope='session')
 def sample_photos(tmp_path_factory) -> Path:
     """Folder with the dozen photos of scikit-image and scikit-learn."""
+    from a2mim_mm.data.sample_photos import export_sample_photos
+
     folder = tmp_path_factory.mktemp('photos')
     export_sample_photos(folder)
     return folder
+
+
+@pytest.fixture(scope='session', autouse=True)
+def one_thread():
+    """Tensors of tests are small: more threads only wait for each other."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -41,6 +49,8 @@ def clean_process():
 
     Ctrl-C works in it and in what it starts, also where the suite is the background job of a shell.
     """
+    from mmengine.registry import DefaultScope
+
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     DefaultScope._instance_dict.clear()
