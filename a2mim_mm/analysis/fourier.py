@@ -16,13 +16,13 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
+from a2mim_mm.backbones.sites import survey, tapped
 from a2mim_mm.errors import InputError
 
 from .figures import draw_fourier
 from .measuring import analyse, progress
 from .networks import Source, load_encoder
 from .photos import Photos, choose_photos
-from .sites import find_sites, tapped
 
 COLUMNS = dict(
     site='sites',
@@ -131,7 +131,8 @@ def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:
     subject = load_encoder(source, args.seed)
     sites = args.sites
     if sites is None:
-        sites = find_sites(subject.network, next(photos.batches(subject, batch_size=1)))
+        size_hw = next(photos.batches(subject, batch_size=1)).shape[2:]
+        sites = survey(subject.network, tuple(size_hw)).blocks
         print(f'{source.name}: maps of {len(sites)} blocks, {sites[0]} to {sites[-1]}')
     batches = photos.batches(subject, args.batch_size)
     batches = progress(batches, source.name, total=-(-len(photos) // args.batch_size))

@@ -25,11 +25,11 @@ from a2mim_mm.checkpoints.load import build_network, fill_all, load_network, loa
 from a2mim_mm.checkpoints.read import load_checkpoint_file
 from a2mim_mm.checkpoints.saved_config import training_size
 from a2mim_mm.convert.entries import state_dicts
-from a2mim_mm.convert.libraries import timm
 from a2mim_mm.data import decode_image
 from a2mim_mm.data.reading import read_image
 from a2mim_mm.engine.config import load_config, model_config, require
 from a2mim_mm.errors import InputError
+from a2mim_mm.libraries import timm
 
 RANDOM = 'random'
 _TIMM = 'timm:'

@@ -15,11 +15,11 @@ from a2mim_mm.backbones.vit import A2MIMViT
 from a2mim_mm.checkpoints.read import load_checkpoint_file, read_array_pickle
 from a2mim_mm.errors import InputError
 from a2mim_mm.files import write_json
+from a2mim_mm.libraries import LibraryMissing
 
 from .detect import Found, detect
 from .encoder import ConversionError, Encoder, resized
 from .families.vit import arch_of
-from .libraries import LibraryMissing
 from .naming import Hints
 from .pretraining import Pretraining
 from .report import log_found, log_report, make_report

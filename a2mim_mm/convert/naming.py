@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from a2mim_mm.checkpoints.load import build_network
 from a2mim_mm.errors import first_names
+from a2mim_mm.libraries import timm
 
 from .encoder import ConversionError, Encoder
-from .libraries import timm
 
 Weights = dict[str, Tensor]
 Features = Callable[[Tensor], Tensor]

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from a2mim_mm.libraries import optional_library
+
 from .encoder import Encoder
-from .libraries import optional_library
 from .verify import example_images
 
 

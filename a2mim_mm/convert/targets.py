@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from a2mim_mm.checkpoints.read import load_checkpoint_file, read_array_pickle
+from a2mim_mm.libraries import onnxruntime_session, timm
 
 from .encoder import ConversionError, Encoder
 from .formats import detectron2, openmmlab, torchvision
 from .formats import timm as timm_format
-from .libraries import onnxruntime_session, timm
 from .naming import Naming, Peer, TimmNaming, Weights, check_against
 from .onnx_export import export
 from .origin import IMAGENET

@@ -16,6 +16,7 @@ from a2mim_mm.errors import InputError
 from a2mim_mm.quiet import import_data_sets
 
 from .machine import fit_to_cpu
+from .named_settings import NAMED, set_by_name
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Keys of a config that are not arguments of the Runner, but are read by a library or this package.
@@ -55,7 +56,8 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Config:
 
     Args:
         path: The config file.
-        options: ``NAME=VALUE`` as ``--cfg-options`` takes them. The name is dotted.
+        options: ``NAME=VALUE`` as ``--cfg-options`` takes them. The name is dotted, or one of
+            :data:`.named_settings.NAMED`. A dotted name has the last word.
 
     Raises:
         ValueError: If the file cannot be read as a config, if an option names a section that does not exist,
@@ -76,6 +78,9 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Config:
     values = {}
     for option in options or ():
         name, _, text = option.partition('=')
+        if name in NAMED:
+            set_by_name(cfg, name, _value(option, text, None))
+            continue
         values[name] = _value(option, text, _value_at(cfg, name))
         _check_section(cfg, path, name.partition('.')[0])
     try:

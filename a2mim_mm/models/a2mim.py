@@ -7,13 +7,19 @@ from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from a2mim_mm.backbones.fit import fit_parts
+from a2mim_mm.backbones.token_layout import find_layout, to_map
 from a2mim_mm.errors import InputError
 from a2mim_mm.registry import MODELS
 
 from .fill import Fill
 from .mask_token import MaskToken
-from .masking import resize_mask
-from .token_layout import to_map
+from .masking import mask_grid, resize_mask
+
+_NECK = dict(type='mmpretrain.SimMIMLinearDecoder')
+_HEAD = dict(type='a2mim_mm.A2MIMHead')
+_MASK = dict(type='a2mim_mm.RandomPatchMask')
+_TOKEN = dict(type='a2mim_mm.MaskToken')
 
 
 @MODELS.register_module()
@@ -22,34 +28,49 @@ class A2MIM(BaseSelfSupervisor):
 
     Takes any backbone whose last output is a feature map (B, C, h', w'), (B, h', w', C) or tokens
     (B, n + h' * w', C). Token, decoder and losses belong to this class: the keys of ``backbone.state_dict()``
-    are those of the bare backbone.
+    are those of the bare backbone. What neck and token leave out is found by one dry forward of the backbone;
+    see :func:`fit_parts`.
 
     Args:
-        backbone: Config of the encoder.
-        neck: Config of the decoder, from a feature map to an image (B, 3, H, W).
+        backbone: Config of the encoder, or the module itself.
+        neck: Config of the decoder, from a feature map to an image (B, 3, H, W). The default is linear, as
+            in Section 5.1.
         head: Config of the losses, an :class:`A2MIMHead`.
         mask: Config of the masking, a :class:`RandomPatchMask` or :class:`RectangleMask`.
         mask_token: Config of the token, a :class:`MaskToken`; None for no token.
         fill: What hidden pixels are filled with; see :class:`Fill`.
+        image_size: Side of the images in pixels, or height and width, for the dry forward. The default is
+            the size that the backbone is built for, or else 224.
         data_preprocessor: Config of the pre-processor. The network must see RGB.
         init_cfg: Of mmengine's ``BaseModule``.
+
+    Raises:
+        ValueError: If something that is left out cannot be found, or the mask patch does not divide
+            ``image_size``.
     """
 
     def __init__(
         self,
-        backbone: dict,
-        neck: dict,
-        head: dict,
-        mask: dict,
-        mask_token: dict | None,
+        backbone: dict | nn.Module,
+        neck: dict | nn.Module = _NECK,
+        head: dict = _HEAD,
+        mask: dict = _MASK,
+        mask_token: dict | None = _TOKEN,
         fill: str = 'mean',
+        image_size: int | tuple[int, int] | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
+        backbone = backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
+        mask = MODELS.build(mask)
+        if image_size is not None:
+            mask_grid((image_size,) * 2 if isinstance(image_size, int) else image_size, mask.patch_size)
+        neck, mask_token, found = fit_parts(backbone, neck, mask_token, image_size, mask.patch_size)
         super().__init__(
             backbone=backbone, neck=neck, head=head, data_preprocessor=data_preprocessor, init_cfg=init_cfg
         )
-        self.mask = MODELS.build(mask)
+        self.found = found  # what the config left out, for the log
+        self.mask = mask
         self.fill = Fill(fill)
         self.mask_token: MaskToken | None = None
         if mask_token is not None:
@@ -133,7 +154,7 @@ class A2MIM(BaseSelfSupervisor):
                 f'neck.in_channels is {channels}, but the last output of {name} is {tuple(feat.shape)}: '
                 f'write neck.in_channels={feat.shape[1 if feat.ndim == 4 else 2]}'
             )
-        return to_map(feat, channels, mask_bhw)
+        return to_map(feat, find_layout(feat.shape, channels, mask_bhw.shape[1:]), mask_bhw.shape[1:])
 
     def _draw_mask(self, img_b3hw: Tensor, data_samples: list[DataSample]) -> Tensor:
         """The mask (B, h, w) that follows from the seeds of the samples, on the device of the images."""

@@ -6,18 +6,18 @@ T is one learnable vector, z the output of a named sub-module (the *site*), and 
 size of z.
 """
 
-import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from a2mim_mm.backbones.sites import find_site
+from a2mim_mm.backbones.token_layout import LAYOUT, extra_tokens, find_layout, token_grid
 from a2mim_mm.errors import InputError
 from a2mim_mm.registry import MODELS
 
 from .masking import resize_mask
-from .token_layout import LAYOUT, extra_tokens, find_layout, token_grid
 
 
 @MODELS.register_module()
@@ -32,11 +32,13 @@ class MaskToken(nn.Module):
         channels: Number of channels C of the feature. It tells the channel axis.
         site: Name of the sub-module whose output receives the token, as in ``backbone.named_modules()``:
             ``'layer3'`` (ResNet-50), ``'layers.4'`` (ViT-S, its layer 5), ``'layers.7'`` (ViT-B, layer 8).
+            :class:`A2MIM` finds it, with its channels and layout, if the config leaves it out.
         mode: ``'add'`` (the paper) or ``'replace'`` (Figure 6's "Replacing").
         layout: ``'bchw'``, ``'bhwc'``, or ``'blc+N'``: N extra tokens, then the patch tokens row by row
             (``'blc'``: no extra tokens). Needed only if the shape of the feature fits several.
         gate_init: If given, hidden features are first multiplied by a learnable gate for each channel, which
             starts at this value (the authors' released ResNet: 1e-6).
+        init_std: Of the truncated normal distribution that the token starts from; 0 starts at zeros.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class MaskToken(nn.Module):
         mode: str = 'add',
         layout: str | None = None,
         gate_init: float | None = None,
+        init_std: float = 0.02,
     ) -> None:
         super().__init__()
         if not isinstance(channels, int) or channels < 1:
@@ -57,8 +60,9 @@ class MaskToken(nn.Module):
         if gate_init is not None and mode == 'replace':
             raise InputError("gate_init needs mode='add': replaced features have nothing left to multiply")
         self.site, self.mode, self.layout = site, mode, layout
-        self.token = nn.Parameter(torch.empty(channels))
-        nn.init.trunc_normal_(self.token, std=0.02)
+        self.token = nn.Parameter(torch.zeros(channels))
+        if init_std:
+            nn.init.trunc_normal_(self.token, std=init_std)
         self.gate = None if gate_init is None else nn.Parameter(torch.full((channels,), float(gate_init)))
         self._handles = []
         self._next_mask_bhw = self._mask_bhw = None
@@ -68,7 +72,7 @@ class MaskToken(nn.Module):
         """Install the hooks: ValueError if the site is unknown, RuntimeError if they are installed."""
         if self._handles:
             raise RuntimeError('the mask token is attached already: call remove() first')
-        site = _find_site(backbone, self.site)
+        site = find_site(backbone, self.site)
         self._handles = [
             backbone.register_forward_pre_hook(self._begin),
             site.register_forward_hook(self._inject),
@@ -127,7 +131,7 @@ class MaskToken(nn.Module):
                 f'feature of shape {tuple(feat.shape)} at {self.site!r} has another batch than the mask '
                 f'{tuple(mask_bhw.shape)}: choose a site whose output has one row an image'
             )
-        layout = self.layout or find_layout(tuple(feat.shape), len(self.token), mask_bhw)
+        layout = self.layout or find_layout(feat.shape, len(self.token), mask_bhw.shape[1:])
         if layout == 'bchw':
             return self._mix(feat, self._hidden(mask_bhw, feat.shape[2:])[:, None], (-1, 1, 1))
         if layout == 'bhwc':
@@ -162,14 +166,3 @@ class MaskToken(nn.Module):
         elif self.gate is not None:
             feat = feat * (1 - hidden + self.gate.to(feat.dtype).view(channel_view) * hidden)
         return feat + token * hidden
-
-
-def _find_site(backbone: nn.Module, name: str) -> nn.Module:
-    modules = {each: module for each, module in backbone.named_modules() if each}
-    if name in modules:
-        return modules[name]
-    near = difflib.get_close_matches(name, modules, n=5, cutoff=0.4) or dict(backbone.named_children())
-    raise InputError(
-        f'token site {name!r} is not a sub-module of {type(backbone).__name__}; the nearest names are '
-        f'{", ".join(near)}'
-    )

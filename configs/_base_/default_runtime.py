@@ -8,6 +8,7 @@ amp_dtype = 'bfloat16'
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=100),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
+    save_backbone=dict(type='a2mim_mm.SaveBackboneHook'),  # of pre-trainings
 )
 
 custom_hooks = [

@@ -22,6 +22,49 @@ selfsup/official/a2mim_vit-s from selfsup/official/a2mim_vit-b
     model.backbone.arch = 'small'
     train_dataloader.batch_size = 256
     optim_wrapper.accumulative_counts = 1
+selfsup/official/a2mim_r101 from selfsup/official/a2mim_r50
+    model.backbone.depth = 101
+    model.head.loss_freq.reweight = False
+    model.head.loss_freq.focal_beta = 0.2
+    model.head.loss_freq.alpha = None
+    model.head.loss_freq.squared = None
+    model.head.loss_freq.batch_spectrum = None
+    model.head.loss_freq.log_weight = None
+    model.head.loss_freq.normalize = None
+    model.head.lambda_freq = 0.1
+selfsup/official/a2mim_r152 from selfsup/official/a2mim_r50
+    model.backbone.depth = 152
+    model.head.lambda_freq = 0.0
+selfsup/official/a2mim_r200 from selfsup/official/a2mim_r152
+    model.backbone.type = 'a2mim_mm.ResNet'
+    model.backbone.depth = 200
+selfsup/official/a2mim_vit-l from selfsup/official/a2mim_vit-b
+    model.backbone.arch = 'large'
+    model.neck.in_channels = 1024
+    model.mask_token.channels = 1024
+selfsup/official/a2mim_convnext-t from selfsup/official/a2mim_r50
+    model.backbone.type = 'ConvNeXt'
+    model.backbone.arch = 'tiny'
+    model.backbone.gap_before_final_norm = False
+    model.backbone.depth = None
+    model.backbone.norm_cfg.type = None
+    model.backbone.zero_init_residual = None
+    model.neck.in_channels = 768
+    model.head.lambda_freq = 0.0
+    model.mask_token.site = 'downsample_layers.3'
+    model.mask_token.channels = 768
+    model.mask_token.init_std = 0.0
+    amp_dtype = 'float16'
+    optim_wrapper.paramwise_cfg.custom_keys.mask_token.lr_mult = 0.1
+    optim_wrapper.paramwise_cfg.custom_keys.mask_token.decay_mult = 0.0
+    optim_wrapper.paramwise_cfg.custom_keys.mask_token.token.lr_mult = None
+    optim_wrapper.paramwise_cfg.custom_keys.mask_token.token.decay_mult = None
+selfsup/official/a2mim_convnext-s from selfsup/official/a2mim_convnext-t
+    model.backbone.arch = 'small'
+selfsup/official/a2mim_convnext-b from selfsup/official/a2mim_convnext-t
+    model.backbone.arch = 'base'
+    model.neck.in_channels = 1024
+    model.mask_token.channels = 1024
 selfsup/official/a2mim_r50_100e from selfsup/official/a2mim_r50
     train_cfg.max_epochs = 100
     optim_wrapper.paramwise_cfg.custom_keys.mask_token.lr_mult = 0.1

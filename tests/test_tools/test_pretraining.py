@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from helpers.toy_training import read_log, tool
+from safetensors.torch import load_file
 
+from a2mim_mm.apis import load_backbone
 from a2mim_mm.engine.run_tool import run_tool
 
 train, test, reconstruct, browse = tool('train'), tool('test'), tool('reconstruct'), tool('browse_data')
@@ -49,6 +51,41 @@ def test_first_epoch_leaves_log_checkpoint_and_picture(trained):
     assert (work_dir / 'epoch_1.pth').is_file()
     picture = cv2.imread(str(work_dir / 'reconstructions' / 'epoch_0001.png'))
     assert picture.shape[1] > 4 * 64  # four columns
+
+
+def test_the_backbone_lies_beside_the_checkpoint(trained):
+    _, work_dir, _ = trained
+    (alone, whole) = (load_backbone(work_dir / name) for name in ('backbone.safetensors', 'epoch_1.pth'))
+    assert alone.pretrained_cfg == whole.pretrained_cfg and alone.pretrained_cfg['input_size'] == (3, 64, 64)
+    expected = whole.state_dict()
+    assert {*alone.state_dict()} == {*expected}
+    assert all(torch.equal(value, expected[name]) for name, value in alone.state_dict().items())
+    assert f'backbone = load_backbone({str(work_dir / "backbone.safetensors")!r})' in read_log(work_dir)
+
+
+def test_a_network_of_the_zoo_at_another_size(root, sample_photos, tmp_path):
+    """Settings by name; what was found is in the log; the checkpoint says how the network is built."""
+    timm = pytest.importorskip('timm')
+    named = ['image_size=64', 'mask_patch_size=16', 'epochs=1', 'batch_size=6']
+    data = [f'{part}_dataloader.dataset.data_root={sample_photos}' for part in ('train', 'test')]
+    workers = ['train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False']
+    config = str(root / 'configs' / 'selfsup' / 'zoo' / 'convnextv2_atto.py')
+    options = ['--cfg-options', *named, *data, *workers]
+    train.main([config, '--work-dir', str(tmp_path / 'run'), *options])
+    log = read_log(tmp_path / 'run')
+    assert 'token added after stages.2 (stride 16, 160 channels); decoder 320 -> 3 x 32 x 32' in log
+    backbone = load_backbone(tmp_path / 'run' / 'epoch_1.pth')
+    assert backbone.pretrained_cfg['input_size'] == (3, 64, 64)
+    plain = timm.create_model('convnextv2_atto', num_classes=0)
+    plain.load_state_dict(load_file(tmp_path / 'run' / 'backbone.safetensors'))
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(plain.eval().forward_features(images), backbone(images)[0])
+    grid = tmp_path / 'grid.png'
+    reconstruct.main(
+        [str(tmp_path / 'run' / 'epoch_1.pth'), '--images', str(sample_photos), '--out', str(grid)]
+    )
+    assert grid.is_file()
 
 
 def test_resume_goes_on_with_parameter_groups_of_their_own(trained, tmp_path):

@@ -5,8 +5,9 @@ Sources: facebookresearch/ConvNeXt and facebookresearch/ConvNeXt-V2, ``models/``
 
 from torch import nn
 
+from a2mim_mm.libraries import timm
+
 from ..families.convnext import FAMILY, GRN, LAST, checked_patch, convnext_encoder
-from ..libraries import timm
 from ..naming import Naming, Peer, Weights
 from ..origin import Origin
 from .timm import CONVNEXT as TIMM_CONVNEXT

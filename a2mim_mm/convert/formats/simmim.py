@@ -3,8 +3,9 @@
 Swin of timm before 0.9 has the same names.
 """
 
+from a2mim_mm.libraries import timm
+
 from ..families import swin
-from ..libraries import timm
 from ..naming import Naming, Peer, Weights
 from ..origin import CLASSIFIER, Origin
 from .timm import SWIN as TIMM_SWIN

@@ -6,6 +6,7 @@ from .header import HeaderHook
 from .one_lr import OneLrHook
 from .pretrained import start_from_pretrained
 from .reconstruction import ReconstructionHook
+from .save_backbone import SaveBackboneHook
 from .schedule import ScheduleHook
 from .strict_load import StrictLoadHook
 from .throughput import ThroughputHook
@@ -18,6 +19,7 @@ __all__ = [
     'NonFiniteError',
     'OneLrHook',
     'ReconstructionHook',
+    'SaveBackboneHook',
     'ScheduleHook',
     'StrictLoadHook',
     'ThroughputHook',

@@ -63,6 +63,7 @@ class HeaderHook(Hook):
         lines = {
             'config': runner.cfg.filename,
             'model': _model_text(unwrap(runner.model)),
+            'found': getattr(unwrap(runner.model), 'found', ''),
             **texts,
             **{title: text for title, text in self.notes.items() if title not in texts},
             'log': f'{runner.logger.log_file}, with config and environment',

@@ -1,13 +1,13 @@
-"""Libraries that only conversions need. They are imported when used, and named when missing."""
+"""Libraries that only some networks and conversions need: imported when used, and named when missing."""
 
 import importlib
 from pathlib import Path
 from types import ModuleType
 
-from .encoder import ConversionError
+from .errors import InputError
 
 
-class LibraryMissing(ConversionError):
+class LibraryMissing(InputError):
     """A network cannot be built, because its library is not installed."""
 
 

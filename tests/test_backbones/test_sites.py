@@ -7,7 +7,7 @@ import torchvision
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from a2mim_mm.analysis.sites import as_map, blocks, find_sites, tapped
+from a2mim_mm.backbones.sites import as_map, blocks, survey, tapped
 
 RESNET18 = [f'layer{stage}.{block}' for stage in (1, 2, 3, 4) for block in (0, 1)]
 ATTO = [f'stages.{stage}.{block}' for stage, depth in enumerate((2, 2, 6, 2)) for block in range(depth)]
@@ -46,7 +46,7 @@ def shapes(network, sites, image):
 def test_blocks_of_mmpretrain(config, names, ends):
     network, image = MODELS.build(config), torch.rand(2, 3, 64, 96)
     network.eval()
-    assert find_sites(network, image[:1]) == names
+    assert survey(network, tuple(image.shape[2:])).blocks == tuple(names)
     maps = shapes(network, names, image)
     assert [maps[0], maps[-1]] == ends
 
@@ -57,14 +57,14 @@ def test_blocks_of_timm(name, names, img_size):
     network = timm.create_model(name, **(dict(img_size=img_size) if img_size else {}))
     network.eval()
     image = torch.rand(1, 3, img_size or 64, img_size or 64)
-    assert find_sites(network, image) == names
+    assert list(survey(network, tuple(image.shape[2:])).blocks) == names
     maps = shapes(network, names, image)
     assert all(height == width > 1 for _, height, width in maps)
 
 
 def test_blocks_of_torchvision():
     network = torchvision.models.resnet18()
-    assert find_sites(network.eval(), torch.rand(1, 3, 64, 64)) == RESNET18
+    assert list(survey(network, (64, 64)).blocks) == RESNET18
 
 
 class Block(nn.Module):
@@ -103,7 +103,7 @@ def test_sites_come_in_the_order_in_which_they_run():
     image = torch.rand(1, 3, 4, 4)
     network = Toy()
     assert len(blocks(network)) == 7
-    assert find_sites(network, image) == ['early.0', 'early.1', 'late.0']
+    assert list(survey(network, tuple(image.shape[2:])).blocks) == ['early.0', 'early.1', 'late.0']
     assert not any(module._forward_hooks for module in network.modules())
 
 
@@ -126,8 +126,8 @@ def test_named_sites_have_to_be_maps(site, words):
 
 def test_a_network_without_maps():
     network = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
-    with pytest.raises(ValueError, match=r'no blocks with feature maps were found in Sequential.*--sites'):
-        find_sites(network, torch.rand(1, 3, 4, 4))
+    with pytest.raises(ValueError, match='no block of Sequential gives a feature map.*it has no blocks'):
+        survey(network, (4, 4))
 
 
 @pytest.mark.parametrize('size', [(4, 4), (3, 5), (6, 4)])

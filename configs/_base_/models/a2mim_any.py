@@ -1,0 +1,18 @@
+# A2MIM with any backbone, the paper's settings. Site and width of the token, and width and stride of the
+# decoder, are found when the model is built. The log says what was found, and tools/list_sites.py lists all.
+model = dict(
+    type='a2mim_mm.A2MIM',
+    neck=dict(type='SimMIMLinearDecoder'),  # Section 5.1: a linear head
+    head=dict(
+        type='a2mim_mm.A2MIMHead',
+        loss_spa=dict(type='PixelReconstructionLoss', criterion='L1', channel=3),  # Eq. 6
+        loss_freq=dict(type='a2mim_mm.FocalFrequencyLoss', alpha=1.0),  # Eq. 4, 5
+        lambda_freq=0.5,  # Section 4, below Eq. 6
+    ),
+    # Section 5.1, Table A1. At 224 pixels 30 of 7 x 7 patches are hidden: 61.2 %.
+    mask=dict(type='a2mim_mm.RandomPatchMask', patch_size=32, ratio=0.6),
+    mask_token=dict(type='a2mim_mm.MaskToken', mode='add'),
+    fill='mean',  # Section 4: the mean RGB of the image
+    # The paper does not say how the decoder starts. This is the usual way, and the authors'.
+    init_cfg=dict(type='TruncNormal', std=0.02, a=-0.1, b=0.1, bias=0, override=dict(name='neck')),
+)

@@ -1,0 +1,4 @@
+# ResNet-152, 300 epochs, as the authors' released code ran it, without L_freq; see a2mim_r50.py.
+_base_ = './a2mim_r50.py'
+
+model = dict(backbone=dict(depth=152), head=dict(lambda_freq=0.0))

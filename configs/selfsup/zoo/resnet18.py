@@ -1,0 +1,4 @@
+# A2MIM with ResNet-18.
+_base_ = '../../_base_/zoo.py'
+
+model = dict(backbone=dict(type='ResNet', depth=18))
