@@ -118,6 +118,11 @@ def weights_of(module, dtype=None):
     }
 
 
+def random_weights(module):
+    """State dict of a module, random in every number."""
+    return weights_of(randomised(module))
+
+
 def without_classifier(weights):
     """Weights without ``fc`` and ``head``."""
     return {name: tensor for name, tensor in weights.items() if not name.startswith(('fc.', 'head.'))}

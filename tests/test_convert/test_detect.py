@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 import torch
 from helpers import peers
+from helpers.peers import random_weights
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from mmpretrain.models import BEiTPretrainViT
@@ -66,11 +67,6 @@ def ema_buffers(weights):
         for name, tensor in weights.items()
         if not name.endswith((*BUFFERS, INDEX))
     }
-
-
-def random_weights(network):
-    """State dict of a network, random in every number."""
-    return peers.weights_of(peers.randomised(network))
 
 
 R18 = peers.without_classifier(random_weights(peers.torchvision_resnet(18)))
