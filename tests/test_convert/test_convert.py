@@ -278,39 +278,24 @@ REFUSED = [
     ('vit', 'a', 'timm', {}, r"written to \.safetensors or \.pth, got 'a'"),
     ('vit', 'a.pth', 'onnx', {}, r"onnx is written to \.onnx, got 'a.pth'"),
     ('vit', 'a.pth', 'paddle', {}, "no format 'paddle' to write; known: a2mim, mmpretrain"),
-    ('vit', 'a.pth', 'mmdet', dict(timm_model='vit_base_patch16_224'), '--timm-model is for timm and hugg'),
-    *(
-        ('vit', 'a.pth', 'mmpretrain', dict(img_size=size), f'multiple of the patch size 16, got {size}')
-        for size in (0, -16, 100)
-    ),
-    ('resnet', 'a.pth', 'mmpretrain', dict(img_size=64), '--img-size is for the positions of a ViT, but th'),
-    *(
-        ('vit', 'a.pth', 'mmpretrain', dict(arch=arch), message)
-        for arch, message in {
-            None: 'give --arch heads=N',
-            'heads=0': "no ViT 'heads=0'; known: heads=N, ",
-            'heads=-4': 'no ViT',
-            'heads=²': 'no ViT',
-            'resnet': 'no ViT',
-            'heads=5': '5 heads do not divide the width 64',
-            'deit-small': '6 heads do not divide the width 64',
-            'large': '--arch large is .*1024.*, but the source is .*64',
-        }.items()
-    ),
+    ('vit', 'a.pth', 'mmdet', dict(timm_model='resnet18'), '--timm-model is for timm and huggingface'),
+    ('vit', 'a.pth', 'mmpretrain', dict(img_size=100), 'multiple of the patch size 16, got 100'),
+    ('resnet', 'a.pth', 'mmpretrain', dict(img_size=64), 'for the positions of a ViT, but this is a ResNet'),
+    ('vit', 'a.pth', 'mmpretrain', dict(arch=None), 'give --arch heads=N'),
+    ('vit', 'a.pth', 'mmpretrain', dict(arch='heads=0'), "no ViT 'heads=0'; known: heads=N, "),
+    ('vit', 'a.pth', 'mmpretrain', dict(arch='heads=²'), 'no ViT'),
+    ('vit', 'a.pth', 'mmpretrain', dict(arch='resnet'), 'no ViT'),
+    ('vit', 'a.pth', 'mmpretrain', dict(arch='deit-small'), '6 heads do not divide the width 64'),
+    ('vit', 'a.pth', 'mmpretrain', dict(arch='large'), '--arch large is .*1024.*, but the source is .*64'),
     ('resnet', 'a.pth', 'mmpretrain', dict(arch=HEADS), '--arch heads=4 is for a ViT, but .* a ResNet'),
     ('beit', 'a.pth', 'mmpretrain', dict(arch='heads=8'), 'its bias tables have 4 heads, not 8'),
     ('vit', 'a.pth', 'torchvision', {}, 'torchvision cannot hold this encoder: .* not of a A2MIMViT'),
     ('vit', 'a.pkl', 'detectron2', {}, 'detectron2 cannot hold this encoder'),
-    *(
-        (source, 'a.pth', 'timm', dict(timm_model=model), message)
-        for source, model, message in (
-            ('resnet', 'resnet50', "timm's resnet50 cannot hold this encoder"),
-            ('resnet', 'vit_base_patch16_224', 'names the weights of a A2MIMViT here, not of a ResNet'),
-            ('resnet', 'resnet18_of_mine', 'is not a model of timm'),
-            ('resnet', 'efficientnet_b0', r'or not one of resnet\*'),
-            ('beit', 'vit_base_patch16_224', r'beit_\*.*vit_relpos_\*'),
-        )
-    ),
+    ('resnet', 'a.pth', 'timm', dict(timm_model='resnet50'), "timm's resnet50 cannot hold this encoder"),
+    ('resnet', 'a.pth', 'timm', dict(timm_model='vit_base_patch16_224'), 'of a A2MIMViT .* not of a ResNet'),
+    ('resnet', 'a.pth', 'timm', dict(timm_model='resnet18_of_mine'), 'is not a model of timm'),
+    ('resnet', 'a.pth', 'timm', dict(timm_model='efficientnet_b0'), r'or not one of resnet\*'),
+    ('beit', 'a.pth', 'timm', dict(timm_model='vit_base_patch16_224'), r'beit_\*.*vit_relpos_\*'),
 ]
 
 
@@ -322,39 +307,32 @@ def test_what_cannot_be_converted_is_refused(sources, tmp_path, source, name, to
 
 
 def test_folders_are_no_files_and_files_no_folders(vit, tmp_path):
-    (tmp_path / 'a.pth').mkdir()
+    folder, full, empty = (tmp_path / name for name in ('a.pth', 'full', 'empty'))
+    for path in (folder, full, empty):
+        path.mkdir()
+    for file in (tmp_path / 'file', full / 'mine'):
+        file.write_text('mine')
     with pytest.raises(ValueError, match='a.pth is a folder'):
-        quietly(vit, tmp_path / 'a.pth', 'mmpretrain')
-    (tmp_path / 'file').write_text('mine')
-    (tmp_path / 'full').mkdir()
-    (tmp_path / 'full' / 'mine').write_text('mine')
+        quietly(vit, folder, 'mmpretrain')
     for name in ('file', 'full'):
         with pytest.raises(ValueError, match=f'new or empty folder, which .*{name} is not'):
             quietly(vit, tmp_path / name, 'huggingface')
-    assert left_in(tmp_path) == ['a.pth', 'file', 'full'] and left_in(tmp_path / 'full') == ['mine']
+    quietly(vit, empty, 'huggingface')
+    assert left_in(tmp_path) == ['a.pth', 'empty', 'empty.report.json', 'file', 'full']
+    assert left_in(full) == ['mine'] and len(left_in(empty)) == 3
 
 
-def test_an_empty_folder_is_filled(vit, tmp_path):
-    (tmp_path / 'empty').mkdir()
-    quietly(vit, tmp_path / 'empty', 'huggingface')
-    assert left_in(tmp_path) == ['empty', 'empty.report.json'] and len(left_in(tmp_path / 'empty')) == 3
-
-
-@pytest.mark.parametrize('link', ['relative', 'symbolic', 'hard'])
-def test_the_source_is_never_the_target(vit, tmp_path, monkeypatch, link):
-    source, target = tmp_path / 'source.pth', tmp_path / 'target.pth'
+def test_the_source_is_never_the_target(vit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source, symbolic, hard = (tmp_path / name for name in ('source.pth', 'symbolic.pth', 'hard.pth'))
     source.write_bytes(vit.read_bytes())
-    if link == 'relative':
-        monkeypatch.chdir(tmp_path)
-        target = Path('source.pth')
-    elif link == 'symbolic':
-        target.symlink_to(source)
-    else:
-        os.link(source, target)
-    before = left_in(tmp_path)
-    with pytest.raises(ValueError, match='is the source itself'):
-        quietly(source, target, 'mmpretrain', arch=HEADS)
-    assert source.read_bytes() == vit.read_bytes() and left_in(tmp_path) == before
+    symbolic.symlink_to(source)
+    os.link(source, hard)
+    for target in ('source.pth', symbolic, hard):
+        with pytest.raises(ValueError, match='is the source itself'):
+            quietly(source, target, 'mmpretrain', arch=HEADS)
+    assert source.read_bytes() == vit.read_bytes()
+    assert left_in(tmp_path) == ['hard.pth', 'source.pth', 'symbolic.pth'] and symbolic.is_symlink()
 
 
 def test_a_link_to_elsewhere_is_replaced_and_not_followed(vit, tmp_path):
@@ -486,19 +464,14 @@ def test_the_tool_converts_as_it_is_told(vit, tmp_path, capsys):
     assert report['verified'] is False and 'not verified' in capsys.readouterr().out
 
 
+NAN = {'layer4.1.bn2.bias': torch.full((512,), torch.nan)}
 WRONG = {
     'text': lambda path: path.write_text('<html>'),
     'missing': lambda path: None,
     'no weights': lambda path: torch.save({'epoch': 3}, path),
     'foreign': lambda path: torch.save({'a.weight': torch.zeros(3)}, path),
     'damaged vit': lambda path: torch.save({'blocks.0.attn.qkv.bias': torch.zeros(3)}, path),
-    'nan': lambda path: torch.save(
-        {
-            name: torch.full_like(tensor, torch.nan) if tensor.is_floating_point() else tensor
-            for name, tensor in peers.torchvision_resnet(18).state_dict().items()
-        },
-        path,
-    ),
+    'nan': lambda path: torch.save(peers.weights_of(peers.torchvision_resnet(18)) | NAN, path),
 }
 
 

@@ -1,6 +1,8 @@
-"""Which origin wrote a checkpoint, told from key lists as the authors' code writes them."""
+"""Which origin wrote a checkpoint, told from key lists as the authors' code and frameworks write them."""
 
+import argparse
 import random
+import re
 from functools import cache
 
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from mmpretrain.models import BEiTPretrainViT
 
-from a2mim_mm.checkpoints import CheckpointError
+from a2mim_mm.checkpoints import CheckpointError, load_checkpoint_file
+from a2mim_mm.checkpoints.backbone import find_pretrained
 from a2mim_mm.convert import ORIGINS, ConversionError
 from a2mim_mm.convert.detect import detect
 from a2mim_mm.convert.entries import state_dicts
@@ -23,13 +26,7 @@ W = peers.WIDTH
 HINTS = Hints(heads=peers.HEADS)
 INDEX = 'relative_position_index'
 BUFFERS = ('running_mean', 'running_var', 'num_batches_tracked')
-FUZZ = settings(
-    deadline=None,
-    database=None,
-    derandomize=True,
-    max_examples=10,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+FUZZ = settings(deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 def tensors(*names):
@@ -105,10 +102,8 @@ OPENMIXUP_MASK = tensors('backbone.mask_token', 'backbone.mask_gamma')
 SIMSIAM = prefixed('encoder.', R18 | tensors('fc.0.weight', 'fc.1.**')) | tensors('predictor.0.weight')
 SWAV_HEAD = tensors('projection_head.0.*', 'projection_head.1.**', 'prototypes.weight')
 BARLOW_HEAD = tensors('projector.0.weight', 'projector.1.**', 'bn.**')
-SPARK_DECODER = tensors('mask_tokens.0', 'densify_norms.0.*', 'dense_decoder.dec.0.up_sample.weight') | {
-    'imn_m': torch.zeros(1, 3, 1, 1),
-    'config': {'sbn': True},
-}
+SPARK_DECODER = tensors('mask_tokens.0', 'imn_m', 'densify_norms.0.*', 'dense_decoder.dec.0.up_sample.weight')
+SPARK = prefixed('sparse_encoder.sp_cnn.', R18) | SPARK_DECODER | dict(config={'sbn': True})
 STEPS = {'steps': torch.zeros(())}
 MM_AVERAGE = prefixed('module.backbone.', other(R18)) | STEPS
 D2_MODEL = {name: tensor.numpy() for name, tensor in (R18_OF_D2 | tensors('stem.fc.0.*')).items()}
@@ -193,7 +188,7 @@ FILES = {
     ],
     'convnext': [(dict(model=NEXT | HEAD), NEXT)],
     'spark': [(R18, R18), (dict(module=R18), R18)],
-    'spark-pretraining': [(dict(module=prefixed('sparse_encoder.sp_cnn.', R18) | SPARK_DECODER), R18)],
+    'spark-pretraining': [(dict(module=SPARK), R18)],
     'detectron2': [
         (dict(model=D2_MODEL, __author__='MOCO', matching_heuristics=True), R18_OF_D2),
         (dict(model=R18_OF_D2 | tensors('linear.*')), R18_OF_D2),
@@ -210,14 +205,6 @@ FILES = {
     'huggingface-resnet': [(prefixed('resnet.', R18_OF_HF) | tensors('classifier.1.*'), R18_OF_HF)],
 }
 CASES = [(origin, i) for origin, files in FILES.items() for i in range(len(files))]
-
-
-def family_of(weights):
-    """The family of an encoder, by a name that only it has."""
-    signs = dict(layer1='ResNet', res2='ResNet', embedder='ResNet', downsample_layers='ConvNeXt')
-    found = {signs.get(name.partition('.')[0]) for name in weights} - {None}
-    swin = any('.w_msa.' in name for name in weights)
-    return found.pop() if found else 'SwinTransformer' if swin else 'A2MIMViT'
 
 
 def equal_pivots(first, second):
@@ -242,7 +229,6 @@ def test_files_are_told_by_their_names(origin, i):
     checkpoint, weights = FILES[origin][i]
     found = detect(checkpoint, 'x.pth', hints=HINTS)
     assert peers.same_weights(found.weights, weights)
-    assert found.encoder.family == family_of(weights)
     assert found.entry in ('', 'state_dict', 'model', 'module', 'teacher')
     inside = len(state_dicts(checkpoint, 'x')[found.entry])
     beside = [name for name in found.outside if name.endswith(' weights')]
@@ -254,6 +240,47 @@ def test_files_are_told_by_their_names(origin, i):
     for refusing in ORIGINS.keys() - agree:
         with pytest.raises(ConversionError):
             detect(checkpoint, 'x.pth', refusing, HINTS)
+
+
+NUMBERS = {'conv1': '0', 'bn1': '1', 'layer1': '4', 'layer2': '5', 'layer3': '6', 'layer4': '7'}
+LIGHTLY = {re.sub(r'^\w+', lambda part: NUMBERS[part[0]], name): R18[name] for name in R18}
+WRAPPED = {
+    'compiled': (prefixed('_orig_mod.', R18), R18),
+    'compiled in parallel': (prefixed('module._orig_mod.', VIT), VIT),
+    'parallel, compiled within': (prefixed('_orig_mod.module.', VIT), VIT),
+    'compiled backbone': (prefixed('backbone._orig_mod.', R18), R18),
+    'lightning': (trained(VIT, prefix='model.'), VIT),
+    'lightning, compiled': (trained(R18, prefix='model._orig_mod.'), R18),
+    'lightning with backbone': (trained(R18, tensors('criterion.weight'), prefix='model.backbone.'), R18),
+    'lightly': (prefixed('backbone.', LIGHTLY), R18),
+    'lightly, alone': (LIGHTLY, R18),
+    'lightly in lightning': (trained(LIGHTLY, prefix='model.backbone.'), R18),
+    'averaged alone': (dict(model_ema=VIT, epoch=3), VIT),
+    'averaged alone, timm': (dict(state_dict_ema=prefixed('module.', R18)), R18),
+    'ViTModel': (FILES['huggingface'][0][0], VIT),
+    'ViTMAEForPreTraining': (FILES['huggingface-vit'][0][0], VIT),
+    'ResNetModel': (FILES['huggingface'][1][0], R18),
+    'ResNetForImageClassification': (FILES['huggingface-resnet'][0][0], R18),
+}
+
+
+@pytest.mark.parametrize('kind', WRAPPED)
+def test_an_encoder_is_found_under_any_wrapping(monkeypatch, kind):
+    monkeypatch.setattr(resnet, 'torchvision_resnet', resnet.torchvision_resnet.__wrapped__)  # with storage
+    checkpoint, plain = WRAPPED[kind]
+    expected = detect(plain, 'plain.pth', hints=HINTS)
+    found = detect(checkpoint, 'x.pth', hints=HINTS)
+    assert equal_pivots(found.encoder, expected.encoder)
+    first, second = (
+        one.naming.peer(one.encoder.cfg, one.weights).double().features(peers.images())
+        for one in (found, expected)
+    )
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize('prefix', ['_orig_mod.', 'module._orig_mod.', 'backbone._orig_mod.'])
+def test_a_backbone_for_pretrained_is_found_under_wrappers(prefix):
+    assert find_pretrained(prefixed(prefix, R18), 'x.pth').weights.keys() == R18.keys()
 
 
 @pytest.mark.parametrize(
@@ -297,6 +324,13 @@ def test_the_average_of_weights_is_read_when_it_is_asked_for():
 def test_the_average_of_mmengine_is_an_entry():
     found = detect(FILES['mmpretrain'][-1][0], 'x', entry='ema_state_dict')
     assert found.entry == 'ema_state_dict' and peers.same_weights(found.weights, other(R18))
+
+
+def test_several_averages_ask_for_the_entry():
+    checkpoint = dict(model_ema=VIT, state_dict_ema=R18)
+    with pytest.raises(ConversionError, match="--entry.*'model_ema' .*'state_dict_ema'"):
+        detect(checkpoint, 'x.pth', hints=HINTS)
+    assert detect(checkpoint, 'x.pth', hints=HINTS, entry='model_ema').encoder.family == 'A2MIMViT'
 
 
 def test_two_networks_in_one_file_are_ambiguous():
@@ -367,8 +401,10 @@ def test_numbers_that_are_not_finite_are_refused_in_the_encoder(number):
     name = 'layer4.1.bn2.running_var'
     weights = {**R18, name: R18[name].clone()}
     weights[name][-1] = number
-    with pytest.raises(CheckpointError, match=rf'x.pth holds numbers that are not finite: {name}'):
-        detect(dict(state_dict=weights), 'x.pth')
+    for read, prefix in ((detect, ''), (find_pretrained, 'backbone.')):
+        words = f'x.pth holds numbers that are not finite: {prefix}{name}'
+        with pytest.raises(CheckpointError, match=words):
+            read(trained(weights, prefix=prefix), 'x.pth')
     outside = R18 | {'fc.weight': torch.tensor([number]), 'fc.bias': torch.zeros(1)}
     assert peers.same_weights(detect(outside, 'x').weights, R18)
 
@@ -381,6 +417,13 @@ def test_a_file_without_weights_is_refused(checkpoint):
         detect(checkpoint, 'x.pth')
 
 
+def test_settings_of_a_training_are_forgotten_unread(tmp_path):
+    torch.save(dict(state_dict=VIT, args=argparse.Namespace(lr=1, path='x')), tmp_path / 'x.pth')
+    checkpoint = load_checkpoint_file(tmp_path / 'x.pth')
+    assert not isinstance(checkpoint['args'], argparse.Namespace) and not vars(checkpoint['args'])
+    assert peers.same_weights(detect(checkpoint, 'x.pth', hints=HINTS).weights, VIT)
+
+
 def test_unknown_origins_and_names_are_refused():
     with pytest.raises(ConversionError, match=r"no format 'vissl' to read; known: auto, a2mim, openmixup"):
         detect(R18, 'x', 'vissl')
@@ -388,7 +431,7 @@ def test_unknown_origins_and_names_are_refused():
         detect(tensors('a.weight', 'b.weight'), 'x')
 
 
-@FUZZ
+@settings(FUZZ, max_examples=10)
 @given(st.sampled_from(CASES), st.integers(0, 2**32 - 1))
 def test_the_order_of_names_does_not_matter(case, seed):
     checkpoint, _ = FILES[case[0]][case[1]]
@@ -452,7 +495,7 @@ EXTRA = (
 )  # fmt: skip
 
 
-@FUZZ
+@settings(FUZZ, max_examples=10)
 @given(st.data())
 def test_an_added_name_is_never_another_encoder(data):
     checkpoint, expected, state, full = drawn(data)

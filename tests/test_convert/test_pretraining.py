@@ -1,9 +1,10 @@
 """The authors' whole pre-trainings become ours: decoder, token and gate included."""
 
+from functools import cache
+
 import pytest
 import torch
 from helpers import peers
-from helpers.toy_training import tool
 
 from a2mim_mm.apis import load_model, reconstruct
 from a2mim_mm.checkpoints import load_checkpoint_file
@@ -20,25 +21,19 @@ def small_images():
         yield
 
 
-def tensor(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) / 10
-
-
+@cache
 def authors(kind):
     """A pre-training under the names of the authors' code (OpenMixup: mim_resnet, mim_vit, mim_neck)."""
     if kind == 'resnet':
         encoder, width, outputs = peers.mm_resnet(50), 2048, 3 * 32**2
-        extra = {
-            'backbone.mask_token': tensor(1, 1024, 1, 1, seed=1),
-            'backbone.mask_gamma': tensor(1, 1024, 1, 1, seed=2),
-        }
+        extra = {f'backbone.mask_{name}': torch.randn(1, 1024, 1, 1) for name in ('token', 'gamma')}
     else:
         encoder, width, outputs = peers.randomised(peers.mm_vit()), peers.WIDTH, 3 * peers.PATCH**2
-        extra = {'backbone.mask_token': tensor(1, 1, peers.WIDTH, seed=1)}
+        extra = {'backbone.mask_token': torch.randn(1, 1, peers.WIDTH)}
     weights = {f'backbone.{name}': value for name, value in encoder.state_dict().items()}
     decoder = {
-        f'{DECODER}.weight': tensor(outputs, width, 1, 1, seed=3),
-        f'{DECODER}.bias': tensor(outputs, seed=4),
+        f'{DECODER}.weight': torch.randn(outputs, width, 1, 1),
+        f'{DECODER}.bias': torch.randn(outputs),
     }
     return encoder, weights | extra | decoder
 
@@ -77,14 +72,9 @@ def test_reconstructions_are_those_of_the_authors_parts(converted, kind, site, s
     assert peers.difference(expected, got) < 1e-4
 
 
-def test_the_tool_draws_from_it(converted, tmp_path, sample_photos):
-    path, _ = converted['resnet']
-    pictures = reconstruct(load_model(path), [sorted(sample_photos.iterdir())[0]])
+def test_it_reconstructs_photos(converted, sample_photos):
+    pictures = reconstruct(load_model(converted['resnet'][0]), [sorted(sample_photos.iterdir())[0]])
     assert pictures['prediction'].isfinite().all()
-    drawn = tmp_path / 'grid.png'
-    arguments = [path, '--images', sample_photos, '--count', 1, '--out', drawn]
-    tool('reconstruct').main([str(one) for one in arguments])
-    assert drawn.stat().st_size > 10_000
 
 
 def test_a_pretraining_of_ours_keeps_all_it_has(converted, tmp_path):
