@@ -285,7 +285,7 @@ def test_a_backbone_for_pretrained_is_found_under_wrappers(prefix):
 
 @pytest.mark.parametrize(
     'origin',
-    ['a2mim', 'mae', 'ibot', 'moco', 'moco-v3', 'simsiam', 'swav', 'detectron2', 'spark-pretraining'],
+    ['a2mim', 'mae', 'dino', 'ibot', 'moco', 'moco-v3', 'simsiam', 'swav', 'detectron2', 'spark-pretraining'],
 )
 def test_the_origin_that_only_one_sign_tells_is_named_alone(origin):
     found = detect(FILES[origin][0][0], 'x.pth', hints=HINTS)

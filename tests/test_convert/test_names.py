@@ -16,7 +16,6 @@ COMPUTED = ('relative_position_index', 'attn_mask', 'num_batches_tracked')
 INDEX = 'attn.w_msa.relative_position_index'
 SHARED = dict(use_rel_pos_bias=False, use_shared_rel_pos_bias=True)
 R18 = peers.without_classifier(peers.weights_of(peers.torchvision_resnet(18)))
-VIT = random_weights(peers.timm_vit(init_values=0.1))
 CONVNEXT = random_weights(peers.timm_convnext())
 SWIN = peers.randomised(peers.timm_swin())
 CASES = {
@@ -26,11 +25,11 @@ CASES = {
     'mmpretrain ViT': (openmmlab.VIT, random_weights(peers.mm_vit(layer_scale_init_value=0.1))),
     'mmpretrain BEiT': (openmmlab.BEIT, random_weights(peers.mm_beit())),
     'mmpretrain BEiT, shared': (openmmlab.BEIT, random_weights(peers.mm_beit(**SHARED))),
-    'timm ViT': (timm_format.VIT, VIT),
+    'timm ViT': (timm_format.VIT, random_weights(peers.timm_vit(init_values=0.1))),
     'timm BEiT': (timm_format.BEIT, random_weights(peers.timm_beit())),
     'timm relpos': (timm_format.RELPOS, random_weights(peers.timm_relpos())),
     'timm relpos, shared': (timm_format.RELPOS, random_weights(peers.timm_relpos(shared_rel_pos=True))),
-    'transformers ViT': (huggingface.VIT, peers.huggingface_vit(VIT)),
+    'transformers ViT': (huggingface.VIT, peers.huggingface_vit(random_weights(peers.timm_vit()))),
     'mmpretrain ConvNeXt': (openmmlab.CONVNEXT, random_weights(peers.mm_convnext())),
     'timm ConvNeXt': (timm_format.CONVNEXT, CONVNEXT),
     'facebook ConvNeXt': (convnext.CONVNEXT, peers.facebook_convnext(CONVNEXT)),
