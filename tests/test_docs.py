@@ -65,6 +65,11 @@ def test_the_lines_of_the_method_compute_the_loss(model):
     torch.testing.assert_close(own, [param.grad for param in model.parameters()])
 
 
+def test_the_example_of_any_backbone_runs():
+    code = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/any_backbone.md').read_text(), re.DOTALL)
+    exec(next(block for block in code if 'model.found' in block), {})
+
+
 def test_the_example_of_the_python_api_runs(model, sample_photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'work_dirs/demo_vit').mkdir(parents=True)

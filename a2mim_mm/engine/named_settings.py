@@ -23,7 +23,7 @@ def set_by_name(cfg: Config, name: str, value: object) -> None:
     """
     if (cfg.get('model') or {}).get('type') != 'a2mim_mm.A2MIM':
         raise InputError(
-            f'{name} is a setting of pre-trainings by A2MIM, and {cfg.filename} has another model'
+            f'{name} is a setting of pre-trainings by A2MIM, but {cfg.filename} trains another model'
         )
     values = list(value) if name == 'image_size' and isinstance(value, (list, tuple)) else [value]
     if len(values) not in (1, 2) or not all(type(number) is int and number > 0 for number in values):

@@ -3,6 +3,7 @@
 import pytest
 from helpers.configs import load_config, names, path_of, steps_of
 
+LOADERS = ('train_dataloader', 'test_dataloader')
 PRETRAININGS = [name for name in names('selfsup/**/*') if '/zoo/' not in name or name.endswith('_224')]
 
 
@@ -10,13 +11,11 @@ PRETRAININGS = [name for name in names('selfsup/**/*') if '/zoo/' not in name or
 def test_every_pretraining_takes_them(name):
     path = str(path_of(name))
     before = load_config(path)
+    crops = [steps_of(before[loader])['RandomResizedCrop'] for loader in LOADERS]
     cfg = load_config(path, ['image_size=96', 'mask_patch_size=8', 'epochs=7', 'batch_size=5'])
-    for loader in ('train_dataloader', 'test_dataloader'):
-        crop = steps_of(cfg[loader])['RandomResizedCrop']
-        assert (crop.pop('scale'), cfg[loader].batch_size) == (96, 5)
-        assert crop == {
-            k: v for k, v in steps_of(before[loader])['RandomResizedCrop'].items() if k != 'scale'
-        }
+    for loader, crop in zip(LOADERS, crops, strict=True):
+        assert steps_of(cfg[loader])['RandomResizedCrop'] == {**crop, 'scale': 96}
+        assert cfg[loader].batch_size == 5
     assert (cfg.model.image_size, cfg.model.mask.patch_size, cfg.train_cfg.max_epochs) == (96, 8, 7)
     assert cfg.image_size == 96  # the variable, which checkpoints save
     assert 'img_size' not in before.model.backbone or cfg.model.backbone.img_size == 96
