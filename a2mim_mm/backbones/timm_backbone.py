@@ -56,7 +56,7 @@ def timm_backbone(
         network = library.create_model(
             model_name, pretrained=pretrained, num_classes=0, in_chans=in_chans, **options
         )
-    except (TypeError, AssertionError, ValueError) as error:
+    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
         advice = '; it takes images of any size: leave out img_size' if 'img_size' in str(error) else ''
         raise InputError(f'timm cannot build {model_name} with {options}: {error}{advice}') from error
     network.__class__ = _with_features(type(network))

@@ -178,3 +178,35 @@ def test_wrong_arguments_are_named():
         network(wings=2)
     with pytest.raises(CheckpointError, match=r'a\.pth cannot be built: RuntimeError'):
         network(base_channels=-3)
+
+
+def timm_network(model_name, **options):
+    text = f'model = {dict(backbone=dict(type="a2mim_mm.TimmBackbone", model_name=model_name, **options))!r}'
+    return build_network(read_saved_config(checkpoint(text), 'a.pth')['model']['backbone'], 'a.pth')
+
+
+def test_networks_of_timm_are_built_without_a_download(monkeypatch):
+    timm = pytest.importorskip('timm')
+    for module, name in (
+        (timm.models._builder, 'load_pretrained'),
+        (timm.models._factory, 'load_checkpoint'),
+    ):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail('weights were asked for'))
+    timm_network('resnet10t', pretrained=True, checkpoint_path='/some/file')
+
+
+@pytest.mark.parametrize(
+    ('model_name', 'options'),
+    [
+        ('hf-hub:someone/model', {}),
+        ('hf_hub:someone/model', {}),
+        ('local-dir:/tmp', {}),
+        ('resnet10t', dict(pretrained_cfg=dict(file='/some/file'))),
+        ('resnet10t', dict(cache_dir='/some/folder')),
+        ('resnet10t', dict(norm_layer='os.system')),
+    ],
+)
+def test_networks_of_timm_are_not_looked_for_elsewhere(model_name, options):
+    pytest.importorskip('timm')
+    with pytest.raises(CheckpointError, match='the network in a.pth cannot be built: InputError'):
+        timm_network(model_name, **options)

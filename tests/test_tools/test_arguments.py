@@ -13,7 +13,7 @@ from a2mim_mm.engine.config import load_config
 
 TOOLS = sorted(
     path.relative_to(ROOT / 'tools').with_suffix('').as_posix()
-    for path in [*ROOT.glob('tools/*.py'), *ROOT.glob('tools/analysis/*.py')]
+    for path in [*ROOT.glob('tools/*.py'), *ROOT.glob('tools/[ab]*/*.py')]
     if path.stem != 'arguments'
 )
 # Runs a tool as its own process would, and says which slow packages were imported.
