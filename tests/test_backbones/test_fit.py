@@ -194,16 +194,21 @@ class Permuted(nn.Module):
         ),
         (
             dict(type='ResNet', depth=18),
-            dict(image_size=240),
+            dict(image_size=100),
+            'patch_size=32 does not divide the input of 100 x',
+        ),
+        (
+            dict(type='ResNet', depth=18),
+            dict(image_size=240, mask=dict(type='a2mim_mm.RandomPatchMask', patch_size=16)),
             '8 x 8 at stride 32.*256 x 256 pixels and not to the 240',
         ),
         (
             dict(VIT, arch='deit-tiny'),
-            dict(image_size=(64, 30)),
-            'input is 64 x 30.*A2MIM finds by itself',
+            dict(image_size=(64, 72), mask=dict(type='a2mim_mm.RandomPatchMask', patch_size=8)),
+            'input is 64 x 72.*A2MIM finds by itself',
         ),
     ],
-    ids=['permuted', 'classifier', 'unknown site', 'no map', 'channels', 'size', 'failure'],
+    ids=['permuted', 'classifier', 'unknown site', 'no map', 'channels', 'mask', 'size', 'failure'],
 )
 def test_what_cannot_be_found(backbone, options, words):
     init_default_scope('mmpretrain')

@@ -20,11 +20,12 @@ from mmengine.config import Config
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from a2mim_mm import libraries
 from a2mim_mm.checkpoints import install_safe_loader, load_checkpoint_file
 from a2mim_mm.checkpoints.backbone import load_pretrained
 from a2mim_mm.checkpoints.load import build_network as build_backbone
 from a2mim_mm.checkpoints.saved_config import read_saved_config
-from a2mim_mm.convert import TARGETS, ConversionError, convert, convert_checkpoint, libraries, verify
+from a2mim_mm.convert import TARGETS, ConversionError, convert, convert_checkpoint, verify
 from a2mim_mm.convert.naming import Naming
 from a2mim_mm.engine.run_tool import run_tool
 
