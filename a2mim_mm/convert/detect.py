@@ -8,6 +8,7 @@ from torch import Tensor
 from a2mim_mm.checkpoints.errors import CheckpointError
 from a2mim_mm.checkpoints.load import check_finite
 from a2mim_mm.errors import first_names
+from a2mim_mm.libraries import LibraryMissing
 
 from .encoder import ConversionError, Encoder
 from .entries import state_dicts
@@ -131,7 +132,7 @@ def _read_as(
             continue
         try:
             encoder = naming.read(weights, hints)
-        except ConversionError as error:
+        except (ConversionError, LibraryMissing) as error:
             reasons.setdefault(str(error), []).append(row.name)
         else:
             rest = {name: state[name] for name in outside}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from a2mim_mm.checkpoints.read import load_checkpoint_file, read_array_pickle
-from a2mim_mm.libraries import onnxruntime_session, timm
+from a2mim_mm.libraries import LibraryMissing, onnxruntime_session, timm
 
 from .encoder import ConversionError, Encoder
 from .formats import detectron2, openmmlab, torchvision
@@ -88,7 +88,7 @@ class Target:
                 continue
             try:
                 weights, dropped = naming.write(encoder)
-            except ConversionError as error:
+            except (ConversionError, LibraryMissing) as error:
                 errors.append(str(error))
             else:
                 return Expression(naming, encoder.cfg, weights, dropped, mean_std, timm_model)

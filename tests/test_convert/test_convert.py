@@ -418,7 +418,7 @@ def test_a_library_that_is_missing_needs_no_verify(vit, tmp_path, monkeypatch):
     assert report['verified'] is False and report['largest_relative_difference'] == {}
     assert log[-1] == 'not verified' and target.exists()
     for to, name in (('timm', 'x.pth'), ('huggingface', 'x')):
-        with pytest.raises(ConversionError, match='timm is not installed'):
+        with pytest.raises(ValueError, match='timm is not installed'):
             quietly(vit, tmp_path / name, to, verify=False)
     assert left_in(tmp_path) == ['target.pth', 'target.pth.report.json']
 
