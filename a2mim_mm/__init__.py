@@ -7,4 +7,12 @@ imported when a config first names it (``type='a2mim_mm.A2MIM'``).
 from . import registry
 from .version import __version__
 
-__all__ = ['__version__', 'registry']
+__all__ = ['TimmBackbone', '__version__', 'registry']
+
+
+def __getattr__(name: str) -> object:
+    if name == 'TimmBackbone':
+        from .backbones import timm_backbone
+
+        return timm_backbone
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -97,6 +97,11 @@ RULE = [
         'layer3 (stride 16, 1024 channels); decoder 2048 -> 3 x 32 x 32',
     ),
     (dict(VIT, arch='deit-base'), {}, 'layers.7 (stride 16, 768 channels); decoder 768 -> 3 x 16 x 16'),
+    (  # blocks end at stride 16, and the network at 32: behind a pooling
+        dict(type='mmpretrain.VGG', depth=11),
+        {},
+        'features.11 (stride 16, 512 channels); decoder 512 -> 3 x 32 x 32',
+    ),
     # nothing at stride 16, nothing at or below 16, and a mask patch of 8
     (
         dict(

@@ -8,6 +8,7 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 from a2mim_mm.backbones.sites import as_map, blocks, survey, tapped
+from a2mim_mm.backbones.token_layout import guess_layout
 
 RESNET18 = [f'layer{stage}.{block}' for stage in (1, 2, 3, 4) for block in (0, 1)]
 ATTO = [f'stages.{stage}.{block}' for stage, depth in enumerate((2, 2, 6, 2)) for block in range(depth)]
@@ -166,3 +167,9 @@ def test_what_is_no_map(output):
 def test_maps_whose_rounding_is_not_that_of_the_image(height, width):
     assert as_map(torch.rand(1, 5, height, width), (1, 3, 225, 300)) is not None
     assert as_map(torch.rand(1, 5, height, width), (1, 3, 300, 225)) is None
+
+
+def test_a_map_whose_sides_divide_the_image_is_preferred():
+    """(4, 6) and (6, 9) both have the proportions of the image, but no stride gives 6 of 128 rows."""
+    assert guess_layout((2, 4, 6, 9), (128, 192)) == 'bhwc'
+    assert guess_layout((2, 9, 4, 6), (128, 192)) == 'bchw'

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
+import a2mim_mm
 from a2mim_mm.backbones import timm_backbone
 from a2mim_mm.backbones.sites import as_map
 
@@ -42,7 +43,9 @@ def test_weights_stay_as_timm_drew_them():
 
 
 def test_stages():
-    network = timm_backbone('swin_tiny_patch4_window7_224', img_size=64, window_size=2, out_indices=(1, 3))
+    network = a2mim_mm.TimmBackbone(
+        'swin_tiny_patch4_window7_224', img_size=64, window_size=2, out_indices=(1, 3)
+    )
     shapes = [tuple(feat.shape) for feat in network(torch.rand(1, 3, 64, 64))]
     assert shapes == [(1, 192, 8, 8), (1, 768, 2, 2)]
 
