@@ -32,14 +32,16 @@ def dry_run(
     Raises:
         ValueError: If the network fails on such images.
     """
+    device = next(network.parameters()).device
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
     with _same_random_numbers():
         try:
-            with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-                return look(_twin(network, mode.from_tensor), torch.empty(shape))
+            twin = _twin(network, fake.from_tensor)  # outside of the mode, which cannot copy other tensors
+            with fake:
+                return look(twin, torch.empty(shape, device=device))
         except InputError:
             raise
-        except Exception:  # whatever a network does with numbers: .item(), numpy, operators of its own
-            device = next(network.parameters()).device
+        except Exception:  # whatever a network does with numbers: .item(), numpy, its own operators
             try:
                 return look(_twin(network, torch.clone), torch.zeros(shape, device=device))
             except InputError:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from a2mim_mm.backbones.dry_run import dry_run, input_size
 
@@ -44,6 +45,15 @@ def test_features_have_no_storage():
     """These would take 4 TB, and the network 4 GB more."""
     network = nn.Conv2d(3, 1024, 1)
     assert dry_run(network, (2, 3, 1 << 15, 1 << 14), lambda twin, images: twin(images).numel()) == 1 << 40
+
+
+@pytest.mark.parametrize('device', ['cpu', 'meta'])
+def test_any_tensor_of_a_network_comes_along(device):
+    """Also one that is neither parameter nor buffer, on the device of the network, and without storage."""
+    network = nn.Conv2d(3, 4, 1, device=device)
+    network.scale = torch.full((4, 1, 1), 2.0, device=device)
+    look = lambda twin, images: (type(images), images.device.type, (twin(images) * twin.scale).shape)
+    assert dry_run(network, (2, 3, 8, 8), look) == (FakeTensor, device, (2, 4, 8, 8))
 
 
 def test_a_network_that_fails_says_why():
