@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from a2mim_mm.checkpoints.read import load_checkpoint_file, read_array_pickle
+from a2mim_mm.checkpoints.write import safetensors_bytes
 from a2mim_mm.libraries import LibraryMissing, onnxruntime_session, timm
 
 from .encoder import ConversionError, Encoder
@@ -254,14 +255,11 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 def write_weights(weights: Weights, path: Path, cfg: str | None = None) -> None:
     """Write a state dict as ``.safetensors`` or ``.pth``, with the text of a config if one is given."""
-    from safetensors.torch import save
-
-    weights = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
     if path.suffix == '.safetensors':
-        metadata = {'format': 'pt'} if cfg is None else {'format': 'pt', 'cfg': cfg}
-        path.write_bytes(save(weights, metadata=metadata))  # save_file would give it mode 0600
-    else:
-        torch.save(weights if cfg is None else dict(state_dict=weights, meta=dict(cfg=cfg)), path)
+        path.write_bytes(safetensors_bytes(weights, cfg))
+        return
+    weights = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
+    torch.save(weights if cfg is None else dict(state_dict=weights, meta=dict(cfg=cfg)), path)
 
 
 def _config_text(expression: Expression) -> str:

@@ -52,7 +52,10 @@ def test_any_tensor_of_a_network_comes_along(device):
     """Also one that is neither parameter nor buffer, on the device of the network, and without storage."""
     network = nn.Conv2d(3, 4, 1, device=device)
     network.scale = torch.full((4, 1, 1), 2.0, device=device)
-    look = lambda twin, images: (type(images), images.device.type, (twin(images) * twin.scale).shape)
+
+    def look(twin, images):
+        return type(images), images.device.type, (twin(images) * twin.scale).shape
+
     assert dry_run(network, (2, 3, 8, 8), look) == (FakeTensor, device, (2, 4, 8, 8))
 
 

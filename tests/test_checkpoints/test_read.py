@@ -20,6 +20,7 @@ from a2mim_mm.checkpoints.errors import CheckpointError
 from a2mim_mm.checkpoints.load import load_strictly
 from a2mim_mm.checkpoints.read import install_safe_loader, load_checkpoint_file, load_from_local
 from a2mim_mm.checkpoints.safe_pickle import Number, NumberArray
+from a2mim_mm.checkpoints.write import safetensors_bytes
 from a2mim_mm.engine.hooks.strict_load import StrictLoadHook
 
 
@@ -223,6 +224,17 @@ def test_what_is_no_checkpoint_is_refused_with_the_reason(tmp_path, trained, wri
 def test_safetensors(tmp_path):
     save_file(dict(weight=torch.arange(4.0)), tmp_path / 'x.safetensors')
     assert load_checkpoint_file(tmp_path / 'x.safetensors')['weight'].tolist() == [0, 1, 2, 3]
+
+
+def test_weights_that_share_memory_are_written_whole(tmp_path):
+    """As those of a network that uses one module under two names."""
+    values = torch.arange(6.0).view(2, 3)
+    path = tmp_path / 'x.safetensors'
+    path.write_bytes(safetensors_bytes(dict(one=values, same=values, view=values.T), 'model = dict(a=1)'))
+    content = load_checkpoint_file(path)
+    assert content['meta'] == dict(cfg='model = dict(a=1)')
+    for name, expected in dict(one=values, same=values, view=values.T).items():
+        assert torch.equal(content['state_dict'][name], expected)
 
 
 def test_weights_load_wholly_or_not_at_all():

@@ -1,17 +1,18 @@
-"""Writes the backbone of a finished pre-training to a file of its own."""
+"""Writes the backbone of a finished pre-training to a separate file."""
 
 from pathlib import Path
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from safetensors.torch import save_file
 
 from a2mim_mm.checkpoints.load import unwrap
+from a2mim_mm.checkpoints.write import safetensors_bytes
 from a2mim_mm.files import write_whole
 from a2mim_mm.models import A2MIM
 from a2mim_mm.registry import HOOKS
 
 NAME = 'backbone.safetensors'
+_NOT_OF_TIMM = ('type', 'pretrained', 'out_indices')  # arguments of TimmBackbone that timm does not have
 
 
 @HOOKS.register_module()
@@ -30,12 +31,8 @@ class SaveBackboneHook(Hook):
         if runner.rank or not isinstance(model, A2MIM):
             return
         path = Path(runner.work_dir) / NAME
-        weights = {
-            name: value.detach().cpu().contiguous() for name, value in model.backbone.state_dict().items()
-        }
         with write_whole(path) as draft:
-            save_file(weights, draft, metadata=dict(format='pt', cfg=runner.cfg.pretty_text))
-            draft.chmod(0o644)  # safetensors makes it private
+            draft.write_bytes(safetensors_bytes(model.backbone.state_dict(), runner.cfg.pretty_text))
         runner.logger.info(f'backbone: {path}\n' + '\n'.join(f'  {line}' for line in _usage(path, runner)))
 
 
@@ -43,11 +40,12 @@ def _usage(path: Path, runner: Runner) -> list[str]:
     """Lines of Python that load the backbone."""
     backbone = runner.cfg.model.backbone
     lines = ['from a2mim_mm.apis import load_backbone', f'backbone = load_backbone({str(path)!r})']
-    if backbone.get('type') == 'a2mim_mm.TimmBackbone':
-        size = f', img_size={backbone["img_size"]}' if backbone.get('img_size') else ''
+    if isinstance(backbone, dict) and backbone['type'] == 'a2mim_mm.TimmBackbone':
+        options = {name: value for name, value in backbone.items() if name not in _NOT_OF_TIMM}
+        arguments = ', '.join(f'{name}={value!r}' for name, value in options.items())
         lines += [
             'or: import timm, safetensors.torch',
-            f'backbone = timm.create_model({backbone["model_name"]!r}, num_classes=0{size})',
+            f'backbone = timm.create_model(num_classes=0, {arguments})',
             f'backbone.load_state_dict(safetensors.torch.load_file({str(path)!r}))',
         ]
     return lines
