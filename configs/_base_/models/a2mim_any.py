@@ -1,5 +1,5 @@
-# A2MIM with any backbone, the paper's settings. Site and width of the token, and width and stride of the
-# decoder, are found when the model is built. The log says what was found, and tools/list_sites.py lists all.
+# A2MIM with any backbone, the paper's settings. Where the token goes, its width, and width and stride of the
+# decoder are found when the model is built, unless a config says them. The log and tools/list_sites.py tell.
 model = dict(
     type='a2mim_mm.A2MIM',
     neck=dict(type='SimMIMLinearDecoder'),  # Section 5.1: a linear head

@@ -1,20 +1,8 @@
 # A2MIM with ResNet-50, the paper's settings.
+_base_ = './a2mim_any.py'
+
 model = dict(
-    type='a2mim_mm.A2MIM',
     backbone=dict(type='ResNet', depth=50),
-    neck=dict(type='SimMIMLinearDecoder', in_channels=2048, encoder_stride=32),  # Section 5.1: a linear head
-    head=dict(
-        type='a2mim_mm.A2MIMHead',
-        loss_spa=dict(type='PixelReconstructionLoss', criterion='L1', channel=3),  # Eq. 6
-        loss_freq=dict(type='a2mim_mm.FocalFrequencyLoss', alpha=1.0),  # Eq. 4, 5
-        lambda_freq=0.5,  # Section 4, below Eq. 6
-    ),
-    # Section 5.1, Table A1. At 224 pixels 30 of 7 x 7 patches are hidden: 61.2 %.
-    mask=dict(type='a2mim_mm.RandomPatchMask', patch_size=32, ratio=0.6),
-    mask_token=dict(
-        type='a2mim_mm.MaskToken', site='layer3', channels=1024, mode='add'
-    ),  # Section 5.1: stage 3
-    fill='mean',  # Section 4: the mean RGB of the image
-    # The paper does not say how the decoder starts. This is the usual way, and the authors'.
-    init_cfg=dict(type='TruncNormal', std=0.02, a=-0.1, b=0.1, bias=0, override=dict(name='neck')),
+    neck=dict(in_channels=2048, encoder_stride=32),
+    mask_token=dict(site='layer3', channels=1024),  # Section 5.1: stage 3
 )
