@@ -132,7 +132,7 @@ def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:
     sites = args.sites
     if sites is None:
         size_hw = next(photos.batches(subject, batch_size=1)).shape[2:]
-        sites = survey(subject.network, tuple(size_hw)).blocks
+        sites = block_names(subject.network, tuple(size_hw))
         print(f'{source.name}: maps of {len(sites)} blocks, {sites[0]} to {sites[-1]}')
     batches = photos.batches(subject, args.batch_size)
     batches = progress(batches, source.name, total=-(-len(photos) // args.batch_size))
@@ -151,6 +151,18 @@ def measure(source: Source, photos: Photos, args: argparse.Namespace) -> dict:
         variance_error=[_standard_error(value_b) for value_b in variance] if several else None,
         spectrum=[_spectrum(site) for site in statistics],
     )
+
+
+def block_names(network: nn.Module, size_hw: tuple[int, int]) -> tuple[str, ...]:
+    """Names of the blocks of a network that give feature maps, for images of a size in pixels.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    try:
+        return survey(network, size_hw).blocks
+    except InputError as error:
+        raise InputError(f'{error}. --sites names the modules to measure') from error
 
 
 def _spectrum(site: MapStatistics) -> dict:

@@ -32,7 +32,7 @@ def dry_run(
     Raises:
         ValueError: If the network fails on such images.
     """
-    device = next(network.parameters()).device
+    device = next((parameter.device for parameter in network.parameters()), torch.device('cpu'))
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with _same_random_numbers():
         try:

@@ -98,18 +98,17 @@ class Survey:
         return best
 
 
-def survey(network: nn.Module, size_hw: tuple[int, int], in_channels: int = 3) -> Survey:
+def survey(network: nn.Module, size_hw: tuple[int, int]) -> Survey:
     """Find the feature maps of a network by one dry forward of an image; see :func:`.dry_run.dry_run`.
 
     Args:
         network: The network.
         size_hw: Height and width of an image that it takes, in pixels.
-        in_channels: Number of channels of the image.
 
     Raises:
         ValueError: If the network fails on such images, or no block gives a map. Names the blocks' outputs.
     """
-    return dry_run(network, (_IMAGES, in_channels, *size_hw), partial(_survey, size_hw=size_hw))
+    return dry_run(network, (_IMAGES, 3, *size_hw), partial(_survey, size_hw=size_hw))
 
 
 def _survey(network: nn.Module, images: Tensor, size_hw: tuple[int, int]) -> Survey:

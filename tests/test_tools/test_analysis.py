@@ -12,6 +12,7 @@ from helpers.analysed import CLASSES, draw_classes, write_classifier
 from helpers.toy_training import tool
 
 from a2mim_mm import analysis
+from a2mim_mm.analysis.fourier import block_names
 from a2mim_mm.analysis.measuring import AFTER_INTERRUPT
 from a2mim_mm.analysis.networks import Source, load_classifier, load_encoder
 from a2mim_mm.analysis.photos import choose_photos
@@ -166,6 +167,11 @@ def test_named_sites_are_analysed_in_their_order(networks, photos, tmp_path):
     model = run(fourier, tmp_path, photos, networks['resnet'], options=options)['models'][0]
     assert model['sites'] == ['layer4', 'layer1']
     assert model['shapes'] == [[64, 2, 2], [8, 16, 16]]
+
+
+def test_a_network_without_blocks_says_what_to_do():
+    with pytest.raises(ValueError, match='it has no blocks.*--sites names the modules to measure'):
+        block_names(torch.nn.Flatten(), (32, 32))
 
 
 def numbers(model):
