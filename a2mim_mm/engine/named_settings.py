@@ -1,4 +1,4 @@
-"""Settings with a name of their own: one word of the command line sets them wherever a config has them."""
+"""Settings with short names: one word of the command line sets them wherever a config has them."""
 
 from collections.abc import Iterator
 

@@ -14,9 +14,9 @@ from a2mim_mm.models import A2MIM
 
 
 class Unit(nn.Module):
-    """A residual block on maps, channels-last maps or tokens, with extra tokens in front."""
+    """A residual block on maps, channels-last maps or tokens."""
 
-    def __init__(self, width, layout, extra):
+    def __init__(self, width, layout):
         super().__init__()
         kind = nn.Linear if layout != 'bchw' else lambda a, b: nn.Conv2d(a, b, 1)
         self.one, self.two = kind(width, width), kind(width, width)
@@ -31,7 +31,7 @@ class Stage(nn.Module):
     def __init__(self, width_in, width, stride, depth, layout, extra):
         super().__init__()
         self.down = nn.Conv2d(width_in, width, stride, stride)
-        self.units = nn.Sequential(*[Unit(width, layout, extra) for _ in range(depth)])
+        self.units = nn.Sequential(*[Unit(width, layout) for _ in range(depth)])
         self.layout, self.extra = layout, extra
 
     def forward(self, feat_bchw):
@@ -48,7 +48,7 @@ class Stage(nn.Module):
 
 STAGES = st.lists(
     st.tuples(
-        st.sampled_from([5, 9, 11, 24]),  # widths that are no side of a map
+        st.sampled_from([5, 9, 11, 24]),  # widths that do not occur as a side of a map
         st.sampled_from([1, 2, 4]),
         st.integers(1, 4),
         st.sampled_from(['bchw', 'bhwc', 'blc']),
@@ -171,7 +171,7 @@ class Permuted(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem, self.blocks = nn.Conv2d(3, 5, 16, 16), nn.ModuleList([Unit(14, 'bhwc', 0)])
+        self.stem, self.blocks = nn.Conv2d(3, 5, 16, 16), nn.ModuleList([Unit(14, 'bhwc')])
 
     def forward(self, images):
         return self.blocks[0](self.stem(images).permute(0, 2, 1, 3))

@@ -186,13 +186,16 @@ def timm_network(model_name, **options):
 
 
 def test_networks_of_timm_are_built_without_a_download(monkeypatch):
-    timm = pytest.importorskip('timm')
+    timm, asked = pytest.importorskip('timm'), []
     for module, name in (
         (timm.models._builder, 'load_pretrained'),
         (timm.models._factory, 'load_checkpoint'),
     ):
-        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail('weights were asked for'))
-    timm_network('resnet10t', pretrained=True, checkpoint_path='/some/file')
+        monkeypatch.setattr(module, name, lambda *_, name=name, **__: asked.append(name))
+    network = timm_network('resnet10t', pretrained=True, checkpoint_path='/some/file')
+    assert asked == [] and hasattr(network, 'layer4')
+    timm.create_model('resnet10t', pretrained=True, checkpoint_path='/some/file')
+    assert asked == ['load_pretrained', 'load_checkpoint']
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_without_a_last_norm_it_is_mmpretrains_alone():
 def test_what_is_computed_is_listed_and_regenerated():
     weights = peers.microsoft_swin(timm_network())
     computed = endings(weights, INDEX, MASK)
-    # There are no masks in the last stage, which is one window.
+    # The last stage has a single window, and therefore no masks.
     assert len(endings(computed, INDEX)) == 9 and len(endings(computed, MASK)) == 3
     encoder = simmim.SWIN.read(weights, HINTS)
     assert encoder.folded.keys() == computed.keys()
