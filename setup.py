@@ -67,5 +67,6 @@ setup(
         'Programming Language :: Python :: 3.12',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
+    entry_points={'console_scripts': ['a2mim = a2mim_mm.commands:main']},
     zip_safe=False,
 )

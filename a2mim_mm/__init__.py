@@ -7,10 +7,14 @@ imported when a config first names it (``type='a2mim_mm.A2MIM'``).
 from . import registry
 from .version import __version__
 
-__all__ = ['TimmBackbone', '__version__', 'registry']
+__all__ = ['TimmBackbone', '__version__', 'pretrain', 'registry']
 
 
 def __getattr__(name: str) -> object:
+    if name == 'pretrain':
+        from .pretraining.run import pretrain
+
+        return pretrain
     if name == 'TimmBackbone':
         from .backbones import timm_backbone
 

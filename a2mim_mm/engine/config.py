@@ -54,6 +54,9 @@ NOT_INSTALLED = re.compile(r"(^|')(mmdet|mmseg|mmcv\._ext)\b")
 def load_config(path: str, options: Sequence[str] | None = None) -> Config:
     """Read a config and overwrite values in it.
 
+    ``settings = dict(image_size=96, ...)`` in a config sets the same names as the options do, with the last
+    word over what the files say elsewhere.
+
     Args:
         path: The config file.
         options: ``NAME=VALUE`` as ``--cfg-options`` takes them. The name is dotted, or one of
@@ -75,6 +78,8 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Config:
         raise InputError(
             f'config {path} cannot be read: {type(error).__name__}: {error}{_base_advice(error)}'
         ) from error
+    for name, value in (cfg.pop('settings', None) or {}).items():
+        set_by_name(cfg, name, value)
     values = {}
     for option in options or ():
         name, _, text = option.partition('=')

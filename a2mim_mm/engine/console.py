@@ -1,6 +1,7 @@
 """A Runner whose console is quiet until the header is printed. Its log file gets everything."""
 
 import logging
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -27,6 +28,12 @@ class ConsoleRunner(Runner):
             if handler.level == logging.INFO:
                 handler.setLevel(logging.WARNING)
         return logger
+
+    def dump_config(self) -> None:
+        """Write the whole config into the work dir, but not over the file that it was read from."""
+        source = Path(self.cfg.filename or '')
+        if not source.is_file() or source.resolve().parent != Path(self.work_dir).resolve():
+            super().dump_config()
 
 
 def build_runner(cfg: Config) -> Runner:

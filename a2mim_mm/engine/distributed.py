@@ -19,7 +19,7 @@ def init_distributed(cfg: Config) -> str:
     """Join the ranks that ``cfg.launcher`` started: NCCL with GPUs, gloo without.
 
     mmengine's launchers select a CUDA device first. Without GPUs this function makes the group itself and has
-    the model wrapped without device ids.
+    the model wrapped without device ids. A second call finds the ranks joined.
 
     Args:
         cfg: Config with ``launcher``, and maybe ``env_cfg`` and ``model_wrapper_cfg``.
@@ -42,10 +42,13 @@ def init_distributed(cfg: Config) -> str:
             f'launcher {cfg.launcher!r} needs {", ".join(absent)} in the environment: start with '
             'tools/dist_train.sh or tools/slurm_train.sh'
         )
+    joined = torch.distributed.is_initialized()
     if torch.cuda.is_available():
-        _init_nccl(cfg)
+        if not joined:
+            _init_nccl(cfg)
         return f'{get_world_size()} ranks over NCCL'
-    torch.distributed.init_process_group('gloo')
+    if not joined:
+        torch.distributed.init_process_group('gloo')
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,

@@ -1,4 +1,4 @@
-"""Settings with short names: one word of the command line sets them wherever a config has them."""
+"""Settings with short names: one word of a command line or file sets them wherever a config has them."""
 
 from collections.abc import Iterator
 
@@ -14,13 +14,15 @@ def set_by_name(cfg: Config, name: str, value: object) -> None:
 
     Args:
         cfg: The config, which this function changes.
-        name: A key of :data:`NAMED`.
+        name: A key of :data:`NAMED`; others are refused.
         value: A positive whole number. For ``image_size`` also (height, width).
 
     Raises:
         ValueError: If the config is not one of a pre-training by A2MIM, has no place for the setting, or the
             value is another.
     """
+    if name not in NAMED:
+        raise InputError(f'settings of {cfg.filename}: there is no {name!r}; known: {", ".join(NAMED)}')
     if (cfg.get('model') or {}).get('type') != 'a2mim_mm.A2MIM':
         raise InputError(
             f'{name} is a setting of pre-trainings by A2MIM, but {cfg.filename} trains another model'

@@ -61,7 +61,7 @@ def set_start(cfg: Config, resume: str | None, pretrained: str | None = None) ->
         resume = cfg.get('load_from') or 'auto'
     path = Path(resume).expanduser() if resume and resume != 'auto' else None
     if resume == 'auto':
-        path = _last_checkpoint(Path(cfg.work_dir))
+        path = last_checkpoint(Path(cfg.work_dir))
     cfg.resume = path is not None
     if path is None:
         note = f'nothing to resume from in {cfg.work_dir}, ' if resume else ''
@@ -92,7 +92,7 @@ def _check_start(cfg: Config, source: str | None, note: str) -> None:
         )
 
 
-def _last_checkpoint(work_dir: Path) -> Path | None:
+def last_checkpoint(work_dir: Path) -> Path | None:
     """The last checkpoint that a training wrote into ``work_dir``; None if there is none."""
     note = work_dir / _POINTER
     if not note.is_file():

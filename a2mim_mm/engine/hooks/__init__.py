@@ -3,6 +3,7 @@
 from .classes import ClassesHook
 from .finite import FiniteHook, NonFiniteError
 from .header import HeaderHook
+from .live_line import LiveLineHook
 from .one_lr import OneLrHook
 from .pretrained import start_from_pretrained
 from .reconstruction import ReconstructionHook
@@ -16,6 +17,7 @@ __all__ = [
     'ClassesHook',
     'FiniteHook',
     'HeaderHook',
+    'LiveLineHook',
     'NonFiniteError',
     'OneLrHook',
     'ReconstructionHook',

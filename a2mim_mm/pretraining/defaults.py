@@ -1,0 +1,90 @@
+"""What a pre-training needs and a user need not know: it follows from the images, the network, the machine."""
+
+import math
+import os
+from collections.abc import Iterable
+
+from a2mim_mm.errors import InputError
+
+_IMAGENET = 1_281_167  # training images of ImageNet-1K
+_EPOCHS = 300  # of the paper's ResNet-50 on them (Table A1)
+_MOST_EPOCHS = 1600  # of the longest usual pre-trainings by masked images (MAE)
+_BATCH = 2048  # Table A1
+_STEPS_AN_EPOCH = 16  # at least, where there are enough images for batches of 16
+_SMALL_BATCH = 16
+_GRIDS = ((6, 8), (4, 16))  # patches along the shorter side: Section 5.1 has 7; and what still makes sense
+_WARMUP = 10  # epochs, Table A1
+_MOST_WORKERS = 16
+
+
+def choose_mask_patch(size_hw: tuple[int, int], strides: Iterable[int]) -> int:
+    """The side of a mask patch in pixels: 6 to 8 patches along the shorter side of the image.
+
+    Among several, it is the one that the largest stride of the network divides, so that positions of the
+    feature map lie wholly in a patch, and then the larger one.
+
+    Args:
+        size_hw: Height and width of the images in pixels.
+        strides: Strides of the network's feature maps in pixels.
+
+    Raises:
+        ValueError: If no patch divides both sides into 4 to 16 patches. Names sizes that would do.
+    """
+    shorter = min(size_hw)
+    for fewest, most in _GRIDS:
+        counts = [count for count in range(fewest, most + 1) if shorter % count == 0]
+        patches = [shorter // count for count in counts if max(size_hw) % (shorter // count) == 0]
+        if patches:
+            return max(patches, key=lambda patch: (_largest_divisor(patch, strides), patch))
+    near = ' x '.join(str(max(32, round(side / 32) * 32)) for side in size_hw)
+    raise InputError(
+        f'image_size is {size_hw[0]} x {size_hw[1]}, and no mask patch divides both sides into 4 to 16 '
+        f'patches: take {near}, or name mask_patch_size'
+    )
+
+
+def _largest_divisor(patch: int, strides: Iterable[int]) -> int:
+    return max((stride for stride in strides if patch % stride == 0), default=0)
+
+
+def choose_epochs(images: int) -> int:
+    """300 epochs for as many images as ImageNet has, and more for fewer: at most 1,600.
+
+    What counts is how many images the network sees in all. The paper's 300 epochs are 384 million. The
+    number of epochs grows with the square root of the images that are missing, so that a data set a hundred
+    times smaller is seen ten times as often.
+    """
+    return max(1, min(_MOST_EPOCHS, round(_EPOCHS * math.sqrt(_IMAGENET / images))))
+
+
+def choose_batch(images: int, fitting: int, ranks: int) -> int:
+    """Images of a rank in one step: a power of two, or all images where they are few.
+
+    Args:
+        images: Number of images in the data set.
+        fitting: How many fit into the memory of a rank.
+        ranks: Number of ranks. All together take at most 2,048 images a step, and small data sets are split
+            into 16 steps an epoch.
+    """
+    together = min(_BATCH, max(_SMALL_BATCH, images // _STEPS_AN_EPOCH), images)
+    share = max(1, min(fitting, together // ranks))
+    return share if share < _SMALL_BATCH else 2 ** int(math.log2(share))
+
+
+def choose_workers(ranks_here: int) -> int:
+    """Processes that decode images for one of the ranks on this machine: one for each core that it can use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return max(1, min(_MOST_WORKERS, usable // ranks_here))
+
+
+def choose_warmup(epochs: int) -> int:
+    """Epochs of warm-up: 10 (Table A1), but at most a tenth of a short training."""
+    return min(_WARMUP, math.ceil(epochs / 10))
+
+
+def scale_lr(lr: float, base_batch: int, batch: int) -> float:
+    """The learning rate for a batch, from one for ``base_batch`` images, by the square root of their ratio.
+
+    The paper's linear rule is for batches near 2,048. At 32 it gives 2e-5, with which AdamW hardly moves.
+    """
+    return lr * math.sqrt(batch / base_batch)

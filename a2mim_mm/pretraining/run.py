@@ -1,0 +1,219 @@
+"""The call: from a network and a folder to a trained backbone."""
+
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import barrier
+from mmengine.runner import Runner
+from torch import nn
+
+from a2mim_mm.backbones.sites import Survey, survey
+from a2mim_mm.checkpoints import install_safe_loader
+from a2mim_mm.checkpoints.load import build_network
+from a2mim_mm.data import UnlabelledImages
+from a2mim_mm.engine.config import load_config
+from a2mim_mm.engine.distributed import init_distributed
+from a2mim_mm.engine.hooks import LiveLineHook
+from a2mim_mm.engine.named_settings import set_by_name
+from a2mim_mm.engine.training import build_training
+from a2mim_mm.errors import InputError
+
+from . import defaults
+from .config_file import NAME, check_same, write_config
+from .memory import images_that_fit
+from .networks import Network, find_network
+
+AUTO = 'auto'
+_FEW = 100  # images, with which a network learns little but these
+_CHECKPOINTS = 20  # of a training, of which the last three are kept
+_PICTURES = 10
+_AUTOMATIC = ('mask_patch_size', 'epochs', 'batch_size')
+
+
+def pretrain(
+    data: str | Path,
+    backbone: str | dict | nn.Module = 'resnet50',
+    *,
+    out: str | Path,
+    image_size: int | tuple[int, int] = 224,
+    mask_patch_size: int | str = AUTO,
+    epochs: int | str = AUTO,
+    batch_size: int | str = AUTO,
+    workers: int | str = AUTO,
+    pretrained: str | Path | None = None,
+    seed: int = 0,
+    amp: bool | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Pre-train a network by A2MIM on a folder of images.
+
+    It writes an ordinary config, ``out/config.py``, and trains it with mmengine's Runner, as
+    ``tools/train.py`` does. A second call with the same settings goes on where the first was stopped.
+
+    Args:
+        data: Folder of images, nested or not, without labels.
+        backbone: ``'resnet50'``, ``'vit_base'`` or another name of ``configs/selfsup/zoo``; ``'timm:NAME'``;
+            the config of a class, such as ``dict(type='mmpretrain.ResNet', depth=50)``; or a module whose
+            last output is a feature map.
+        out: Folder for config, checkpoints, log and pictures.
+        image_size: Side of the images in pixels, or height and width.
+        mask_patch_size: Side of a mask patch in pixels; see :func:`.defaults.choose_mask_patch`.
+        epochs: How often each image is seen; see :func:`.defaults.choose_epochs`.
+        batch_size: Images of a rank in one step; see :func:`.defaults.choose_batch`.
+        workers: Processes of a rank that decode images.
+        pretrained: File of weights from which the backbone starts, of this package or another library.
+        seed: Seed of weights, crops and masks.
+        amp: Mixed precision on or off; by default on with a GPU.
+        overwrite: Replace another pre-training in ``out``.
+
+    Returns:
+        The last checkpoint, for :func:`a2mim_mm.apis.load_backbone`.
+
+    Raises:
+        ValueError: If a setting is not possible, or ``out`` holds a pre-training with other settings.
+        FileNotFoundError: If there is no image.
+    """
+    install_safe_loader()
+    out = Path(out).expanduser()
+    asked = dict(mask_patch_size=mask_patch_size, epochs=epochs, batch_size=batch_size, workers=workers)
+    _check_numbers(asked)
+    launcher = 'pytorch' if 'RANK' in os.environ else 'none'  # torchrun sets it
+    init_distributed(Config(dict(launcher=launcher)))
+    path = out / NAME
+    known = path.is_file() and not overwrite
+    images = len(UnlabelledImages(Path(data).expanduser()))
+    network = find_network(backbone, image_size)
+    if int(os.environ.get('RANK', '0')) == 0:
+        asked |= dict(image_size=image_size, seed=seed)
+        body = _body(network, Path(data).expanduser().resolve(), images, asked, path if known else None)
+        header = _header(backbone, images, data, out, pretrained)
+        (check_same if known else write_config)(path, header, network.base, body)
+    barrier()
+    runner = build_training(
+        load_config(str(path)),
+        work_dir=str(out),
+        resume='auto' if known else None,
+        overwrite=overwrite,
+        pretrained=None if pretrained is None else str(pretrained),
+        amp=amp,
+        launcher=launcher,
+    )
+    _train(runner)
+    return Path((out / 'last_checkpoint').read_text().strip())
+
+
+def _train(runner: Runner) -> None:
+    line = LiveLineHook()
+    runner.register_hook(line)
+    try:
+        runner.train()
+    finally:
+        line.close(runner)
+
+
+def _check_numbers(asked: dict[str, object]) -> None:
+    for name, value in asked.items():
+        if value != AUTO and not (type(value) is int and value >= (0 if name == 'workers' else 1)):
+            raise InputError(f"{name} must be a positive whole number or 'auto', got {value!r}")
+
+
+def _body(network: Network, data: Path, images: int, asked: dict, path: Path | None) -> dict:
+    """What the config sets; what the user leaves out follows from the config at ``path``, or is chosen."""
+    size = asked['image_size']
+    body = dict(settings=dict(image_size=size))
+    if network.backbone:
+        body['model'] = dict(backbone=network.backbone)
+    cfg = Config.fromfile(str(network.base))
+    cfg.merge_from_dict(body)
+    set_by_name(cfg, 'image_size', size)
+    size_hw = (size, size) if isinstance(size, int) else tuple(size)
+    if path is not None:
+        body['settings'], workers = _settled(path, asked)
+    else:
+        body['settings'], workers = _chosen(cfg, size_hw, images, asked)
+    body['settings']['image_size'] = size
+    epochs, batch = body['settings']['epochs'], body['settings']['batch_size']
+    return (
+        body
+        | _training(cfg, epochs, batch * _ranks())
+        | _loaders(data, workers)
+        | dict(randomness=dict(seed=asked['seed']))
+    )
+
+
+def _ranks() -> int:
+    return int(os.environ.get('WORLD_SIZE', '1'))
+
+
+def _settled(path: Path, asked: dict) -> tuple[dict, int]:
+    """The settings of a pre-training that has begun, where the user leaves them open."""
+    there = Config.fromfile(str(path))
+    settings = {name: there.settings[name] if asked[name] == AUTO else asked[name] for name in _AUTOMATIC}
+    workers = there.train_dataloader.num_workers if asked['workers'] == AUTO else asked['workers']
+    return settings, workers
+
+
+def _chosen(cfg: Config, size_hw: tuple[int, int], images: int, asked: dict) -> tuple[dict, int]:
+    """The settings of a new pre-training, where the user leaves them open."""
+    found = survey(build_network(cfg.model.backbone), size_hw)
+    settings = {name: asked[name] for name in _AUTOMATIC}
+    if settings['mask_patch_size'] == AUTO:
+        strides = {site.stride for site in found.sites.values()}
+        settings['mask_patch_size'] = defaults.choose_mask_patch(size_hw, strides)
+    set_by_name(cfg, 'mask_patch_size', settings['mask_patch_size'])
+    _check_token(found, settings['mask_patch_size'], size_hw)
+    if settings['epochs'] == AUTO:
+        settings['epochs'] = defaults.choose_epochs(images)
+    if settings['batch_size'] == AUTO:
+        fitting = images_that_fit(cfg, size_hw)
+        settings['batch_size'] = defaults.choose_batch(images, fitting, _ranks())
+    here = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
+    return settings, defaults.choose_workers(here) if asked['workers'] == AUTO else asked['workers']
+
+
+def _check_token(found: Survey, patch: int, size_hw: tuple[int, int]) -> None:
+    """Check that the map at which the token is added is fine enough for the mask."""
+    site = found.token_site(patch)
+    if site.stride > patch:
+        raise InputError(
+            f'images of {size_hw[0]} x {size_hw[1]} pixels are hidden in patches of {patch}, but '
+            f'{found.network} has no map finer than {site.stride} pixels: take larger images, a larger '
+            'mask_patch_size, or a network for small images (configs/selfsup/cifar)'
+        )
+
+
+def _training(cfg: Config, epochs: int, batch: int) -> dict:
+    """Learning rate, warm-up, and how often the training saves and draws."""
+    base = cfg.auto_scale_lr.base_batch_size
+    warmup = defaults.choose_warmup(epochs)
+    lr = defaults.scale_lr(cfg.optim_wrapper.optimizer.lr, base, batch)
+    schedule = [dict(one) for one in cfg.param_scheduler]
+    schedule[0]['end'] = schedule[1]['begin'] = warmup
+    return dict(
+        optim_wrapper=dict(optimizer=dict(lr=float(f'{lr:.4g}'))),
+        auto_scale_lr=dict(base_batch_size=batch),
+        param_scheduler=schedule,
+        default_hooks=dict(checkpoint=dict(interval=max(1, epochs // _CHECKPOINTS))),
+        custom_hooks=[
+            *(dict(one) for one in cfg.custom_hooks if one['type'] != 'a2mim_mm.ReconstructionHook'),
+            dict(type='a2mim_mm.ReconstructionHook', interval=max(1, epochs // _PICTURES)),
+        ],
+    )
+
+
+def _loaders(data: Path, workers: int) -> dict:
+    loader = dict(num_workers=workers, persistent_workers=workers > 0, dataset=dict(data_root=str(data)))
+    return dict(train_dataloader=loader, test_dataloader=loader)
+
+
+def _header(backbone: object, images: int, data: object, out: Path, pretrained: object) -> list[str]:
+    name = backbone if isinstance(backbone, str) else type(backbone).__name__
+    start = f', from the weights in {pretrained}' if pretrained else ''
+    lines = [
+        f'A2MIM with {name} on the {images:,} images below {data}{start}. Change what you like, and train:',
+        f'python tools/train.py {out / NAME} --work-dir ANOTHER_FOLDER',
+    ]
+    if images < _FEW:
+        lines.append(f'{images} images are few: the network learns little but these.')
+    return lines
