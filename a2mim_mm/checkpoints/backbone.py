@@ -182,13 +182,17 @@ def fill_backbone(network: nn.Module, checkpoint: dict, source: str) -> None:
 
 def read_as_configured(path: str | Path, cfg: Config) -> PretrainedWeights:
     """:func:`read_pretrained` with ``pretrained_parts`` and ``fresh_params`` of a config, and its network."""
-    pretrained = read_pretrained(
-        path,
+    pretrained = read_pretrained(path, **parts_of(cfg))
+    check_same_network(pretrained.saved, cfg, pretrained.source)
+    return pretrained
+
+
+def parts_of(cfg: Config) -> dict[str, tuple[str, ...]]:
+    """``parts`` and ``fresh_params`` of :class:`PretrainedWeights`, as a config has them."""
+    return dict(
         parts=_as_tuple(cfg.get('pretrained_parts', (BACKBONE,))),
         fresh_params=_as_tuple(cfg.get('fresh_params', ())),
     )
-    check_same_network(pretrained.saved, cfg, pretrained.source)
-    return pretrained
 
 
 def check_same_network(saved: dict, cfg: Config, source: str) -> None:

@@ -4,11 +4,12 @@ import argparse
 from pathlib import Path
 
 
-def _count(text: str) -> int | str:
+def number(text: str) -> int | str:
+    """A whole number, or ``auto``."""
     return text if text == 'auto' else int(text)
 
 
-def _size(text: str) -> int | tuple[int, int]:
+def size(text: str) -> int | tuple[int, int]:
     """``224``, or height and width, ``96x128``."""
     sides = tuple(int(side) for side in text.split('x'))
     if len(sides) > 2 or min(sides) < 1:
@@ -24,21 +25,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--data', required=True, type=Path, help='folder of images, nested or not')
     parser.add_argument(
         '--backbone',
-        default='resnet50',
         help='resnet50, vit_base, convnext_tiny or another name of configs/selfsup/zoo, or timm:NAME '
-        '(default: resnet50)',
+        '(default: the network in the file of --from, or else resnet50)',
     )
     parser.add_argument('--out', required=True, type=Path, help='folder for config, checkpoints and pictures')
-    parser.add_argument(
-        '--image-size', type=_size, default=224, metavar='N|HxW', help='pixels (default: 224)'
-    )
+    parser.add_argument('--image-size', type=size, default=224, metavar='N|HxW', help='pixels (default: 224)')
     for name, text in (
         ('mask-patch-size', 'side of a mask patch in pixels (default: a sixth to an eighth of the image)'),
         ('epochs', 'how often each image is seen (default: the more, the fewer images there are)'),
         ('batch-size', 'images of a process in one step (default: what suits data and memory)'),
         ('workers', 'processes that decode images (default: one a core)'),
     ):
-        parser.add_argument(f'--{name}', type=_count, default='auto', metavar='N', help=text)
+        parser.add_argument(f'--{name}', type=number, default='auto', metavar='N', help=text)
     parser.add_argument(
         '--from', dest='pretrained', metavar='PATH', help='file of weights from which the backbone starts'
     )

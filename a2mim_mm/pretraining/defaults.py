@@ -1,4 +1,4 @@
-"""What a pre-training needs and a user need not know: it follows from the images, the network, the machine."""
+"""What a user need not know: it follows from the images, the network and the machine."""
 
 import math
 import os
@@ -57,6 +57,11 @@ def choose_epochs(images: int) -> int:
     return max(1, min(_MOST_EPOCHS, round(_EPOCHS * math.sqrt(_IMAGENET / images))))
 
 
+def choose_epochs_from_weights(images: int) -> int:
+    """A third of the epochs of a training from random weights; ours."""
+    return max(1, choose_epochs(images) // 3)
+
+
 def choose_batch(images: int, fitting: int, ranks: int) -> int:
     """Images of a rank in one step: a power of two, or all images where they are few.
 
@@ -72,7 +77,7 @@ def choose_batch(images: int, fitting: int, ranks: int) -> int:
 
 
 def choose_workers(ranks_here: int) -> int:
-    """Processes that decode images for one of the ranks on this machine: one for each core that it can use."""
+    """Processes that decode images for one of the ranks on this machine: one for each core that it has."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     return max(1, min(_MOST_WORKERS, usable // ranks_here))
 

@@ -2,13 +2,18 @@
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
 from a2mim_mm.backbones.given_module import give_module
+from a2mim_mm.checkpoints.backbone import BACKBONE
+from a2mim_mm.checkpoints.errors import CheckpointError
 from a2mim_mm.checkpoints.load import build_network
+from a2mim_mm.checkpoints.read import load_checkpoint_file
+from a2mim_mm.checkpoints.saved_config import check_network, read_saved_config
+from a2mim_mm.convert.adopt import network_in
 from a2mim_mm.engine.config import PACKAGE
 from a2mim_mm.errors import InputError
 from a2mim_mm.libraries import timm
@@ -29,19 +34,36 @@ class Network:
     Args:
         base: The config file that it inherits.
         backbone: What the config says of the backbone; empty where ``base`` says it.
+        mean_std: Normalisation of images that its weights are used to, RGB in 0..1; None for the config's.
     """
 
     base: Path
     backbone: dict
+    mean_std: tuple | None = None
 
 
-def find_network(backbone: str | dict | nn.Module, image_size: int | tuple[int, int]) -> Network:
+def network_of_weights(path: str | Path) -> Network:
+    """The network that a file of weights belongs to.
+
+    Raises:
+        ValueError: If neither a config in the file nor its format tells the network.
+    """
+    try:
+        backbone = read_saved_config(load_checkpoint_file(path), str(path))['model'].get(BACKBONE)
+    except CheckpointError:  # written by others
+        backbone, mean_std = network_in(path)
+        return replace(find_network(backbone), mean_std=mean_std)
+    check_network(backbone, str(path))
+    return find_network(backbone)
+
+
+def find_network(backbone: str | dict | nn.Module, image_size: int | tuple[int, int] = 224) -> Network:
     """The network that a user asks for.
 
     Args:
         backbone: A name of :func:`known_names`; ``timm:NAME``; the config of a registered class, such as
             ``dict(type='mmpretrain.ResNet', depth=50)``; or a module.
-        image_size: Side of the images in pixels, or height and width.
+        image_size: Side of the images in pixels, or height and width, for networks built for one size.
 
     Raises:
         ValueError: If nothing has this name, or the network cannot be built. Names the nearest names.

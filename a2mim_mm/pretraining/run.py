@@ -16,13 +16,14 @@ from a2mim_mm.engine.config import load_config
 from a2mim_mm.engine.distributed import init_distributed
 from a2mim_mm.engine.hooks import LiveLineHook
 from a2mim_mm.engine.named_settings import set_by_name
+from a2mim_mm.engine.start import last_checkpoint
 from a2mim_mm.engine.training import build_training
 from a2mim_mm.errors import InputError
 
 from . import defaults
 from .config_file import NAME, check_same, write_config
 from .memory import images_that_fit
-from .networks import Network, find_network
+from .networks import CONFIGS, Network, find_network, network_of_weights
 
 AUTO = 'auto'
 _FEW = 100  # images, with which a network learns little but these
@@ -33,7 +34,7 @@ _AUTOMATIC = ('mask_patch_size', 'epochs', 'batch_size')
 
 def pretrain(
     data: str | Path,
-    backbone: str | dict | nn.Module = 'resnet50',
+    backbone: str | dict | nn.Module | None = None,
     *,
     out: str | Path,
     image_size: int | tuple[int, int] = 224,
@@ -55,14 +56,15 @@ def pretrain(
         data: Folder of images, nested or not, without labels.
         backbone: ``'resnet50'``, ``'vit_base'`` or another name of ``configs/selfsup/zoo``; ``'timm:NAME'``;
             the config of a class, such as ``dict(type='mmpretrain.ResNet', depth=50)``; or a module whose
-            last output is a feature map.
+            last output is a feature map. The default is ResNet-50, or the network in ``pretrained``.
         out: Folder for config, checkpoints, log and pictures.
         image_size: Side of the images in pixels, or height and width.
         mask_patch_size: Side of a mask patch in pixels; see :func:`.defaults.choose_mask_patch`.
         epochs: How often each image is seen; see :func:`.defaults.choose_epochs`.
         batch_size: Images of a rank in one step; see :func:`.defaults.choose_batch`.
         workers: Processes of a rank that decode images.
-        pretrained: File of weights from which the backbone starts, of this package or another library.
+        pretrained: File of weights from which the backbone starts, of this package or another library; see
+            :mod:`a2mim_mm.convert.adopt`. The training is shorter then, with a lower lr and layer-wise decay.
         seed: Seed of weights, crops and masks.
         amp: Mixed precision on or off; by default on with a GPU.
         overwrite: Replace another pre-training in ``out``.
@@ -78,16 +80,21 @@ def pretrain(
     out = Path(out).expanduser()
     asked = dict(mask_patch_size=mask_patch_size, epochs=epochs, batch_size=batch_size, workers=workers)
     _check_numbers(asked)
+    if out.exists() and not out.is_dir():
+        raise InputError(f'out {str(out)!r} is a file: name a folder')
     launcher = 'pytorch' if 'RANK' in os.environ else 'none'  # torchrun sets it
     init_distributed(Config(dict(launcher=launcher)))
     path = out / NAME
-    known = path.is_file() and not overwrite
+    known = path.is_file() and not overwrite and last_checkpoint(out) is not None
     images = len(UnlabelledImages(Path(data).expanduser()))
-    network = find_network(backbone, image_size)
+    if backbone is None and pretrained is not None:
+        network = network_of_weights(pretrained)
+    else:
+        network = find_network('resnet50' if backbone is None else backbone, image_size)
     if int(os.environ.get('RANK', '0')) == 0:
-        asked |= dict(image_size=image_size, seed=seed)
+        asked |= dict(image_size=image_size, seed=seed, pretrained=pretrained)
         body = _body(network, Path(data).expanduser().resolve(), images, asked, path if known else None)
-        header = _header(backbone, images, data, out, pretrained)
+        header = _header(network, images, data, out, pretrained)
         (check_same if known else write_config)(path, header, network.base, body)
     barrier()
     runner = build_training(
@@ -100,7 +107,7 @@ def pretrain(
         launcher=launcher,
     )
     _train(runner)
-    return Path((out / 'last_checkpoint').read_text().strip())
+    return last_checkpoint(out)
 
 
 def _train(runner: Runner) -> None:
@@ -134,12 +141,11 @@ def _body(network: Network, data: Path, images: int, asked: dict, path: Path | N
         body['settings'], workers = _chosen(cfg, size_hw, images, asked)
     body['settings']['image_size'] = size
     epochs, batch = body['settings']['epochs'], body['settings']['batch_size']
-    return (
-        body
-        | _training(cfg, epochs, batch * _ranks())
-        | _loaders(data, workers)
-        | dict(randomness=dict(seed=asked['seed']))
-    )
+    body |= _loaders(data, workers) | _training(cfg, epochs, batch * _ranks())
+    body['randomness'] = dict(seed=asked['seed'])
+    if asked['pretrained'] is not None:
+        _go_on_from_weights(body, network)
+    return body
 
 
 def _ranks() -> int:
@@ -164,7 +170,10 @@ def _chosen(cfg: Config, size_hw: tuple[int, int], images: int, asked: dict) -> 
     set_by_name(cfg, 'mask_patch_size', settings['mask_patch_size'])
     _check_token(found, settings['mask_patch_size'], size_hw)
     if settings['epochs'] == AUTO:
-        settings['epochs'] = defaults.choose_epochs(images)
+        choose = (
+            defaults.choose_epochs if asked['pretrained'] is None else defaults.choose_epochs_from_weights
+        )
+        settings['epochs'] = choose(images)
     if settings['batch_size'] == AUTO:
         fitting = images_that_fit(cfg, size_hw)
         settings['batch_size'] = defaults.choose_batch(images, fitting, _ranks())
@@ -202,13 +211,29 @@ def _training(cfg: Config, epochs: int, batch: int) -> dict:
     )
 
 
+def _go_on_from_weights(body: dict, network: Network) -> None:
+    """Change the config of a training from random weights as ``configs/selfsup/continue_from.py`` does."""
+    optimizer = Config.fromfile(str(CONFIGS / 'selfsup' / 'continue_from.py')).optim_wrapper
+    usual = Config.fromfile(str(CONFIGS / 'selfsup' / 'a2mim_vit-b.py')).optim_wrapper
+    body['start'] = 'pretrained'
+    body['optim_wrapper']['optimizer']['lr'] *= optimizer.optimizer.lr / usual.optimizer.lr
+    body['optim_wrapper'] |= dict(
+        constructor=optimizer.constructor,
+        paramwise_cfg=dict(layer_decay_rate=optimizer.paramwise_cfg.layer_decay_rate),
+    )
+    if network.mean_std is not None:
+        mean, std = ([round(255 * value, 3) for value in values] for values in network.mean_std)
+        body['data_preprocessor'] = dict(mean=mean, std=std)
+
+
 def _loaders(data: Path, workers: int) -> dict:
     loader = dict(num_workers=workers, persistent_workers=workers > 0, dataset=dict(data_root=str(data)))
     return dict(train_dataloader=loader, test_dataloader=loader)
 
 
-def _header(backbone: object, images: int, data: object, out: Path, pretrained: object) -> list[str]:
-    name = backbone if isinstance(backbone, str) else type(backbone).__name__
+def _header(network: Network, images: int, data: object, out: Path, pretrained: object) -> list[str]:
+    about = network.backbone
+    name = about.get('model_name', about.get('name', about.get('type', network.base.stem)))
     start = f', from the weights in {pretrained}' if pretrained else ''
     lines = [
         f'A2MIM with {name} on the {images:,} images below {data}{start}. Change what you like, and train:',

@@ -14,7 +14,11 @@ from a2mim_mm.registry import HOOKS
 from ..console import consoles
 from .throughput import SPEED
 
-_IN_LINE = ('Epoch(train)', 'Saving checkpoint')  # beginnings of log lines that the live line stands for
+_IN_LINE = (
+    'Epoch(train)',
+    'Saving checkpoint',
+    'Exp name',
+)  # beginnings of log lines that the live line stands for
 _REFRESH_S = 0.2
 
 
@@ -64,7 +68,8 @@ class LiveLineHook(Hook):
 
     def after_train_iter(self, runner: Runner, outputs: dict | None = None, **_) -> None:
         """Move the line, a few times a second: reading the loss waits for the GPU."""
-        if self._progress is None or perf_counter() - self._shown < _REFRESH_S:
+        fresh = perf_counter() - self._shown < _REFRESH_S and runner.iter + 1 < runner.max_iters
+        if self._progress is None or fresh:
             return
         self._shown = perf_counter()
         loss, speed = (outputs or {}).get('loss'), runner.message_hub.log_scalars.get(SPEED)
@@ -78,9 +83,7 @@ class LiveLineHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Leave the line as it is at the end."""
-        if self._progress is not None:
-            self._progress.update(self._task, completed=runner.iter)
-            self.close(runner)
+        self.close(runner)
 
     def close(self, runner: Runner) -> None:
         """Give the terminal back, also after an error."""
