@@ -21,11 +21,16 @@ ROOMS = {
     'libraries.py': {'errors'},
     'backbones': {'registry', 'errors', 'libraries'},
     'checkpoints': {'registry', 'errors', 'files'},
-    'transfer': {'registry', 'errors'},
+    'transfer': {'registry', 'errors', 'backbones'},
     'models': {'registry', 'errors', 'backbones'},
     'data': {'registry', 'errors', 'files', 'quiet'},
     'convert': {'registry', 'errors', 'files', 'libraries', 'backbones', 'checkpoints'},
-    'engine': {'registry', 'errors', 'files', 'drawing', 'quiet', 'checkpoints', 'data', 'models'},
+    'engine': {'registry', 'errors', 'files', 'drawing', 'quiet', 'checkpoints', 'convert', 'data', 'models'},
+    'pretraining': {'errors', 'files', 'libraries', 'backbones', 'checkpoints', 'convert', 'data', 'engine'},
+    'commands': {
+        *('errors', 'files', 'libraries', 'checkpoints', 'data', 'engine', 'apis', 'analysis', 'pretraining')
+    },
+    '__main__.py': {'commands'},
     'apis.py': {'registry', 'errors', 'checkpoints', 'data', 'models'},
     'analysis': {
         *(
@@ -34,6 +39,7 @@ ROOMS = {
             'files',
             'libraries',
             'version',
+            'apis',
             'backbones',
             'checkpoints',
             'convert',

@@ -22,7 +22,7 @@ from a2mim_mm.libraries import LibraryMissing
 
 from .detect import Found, detect
 from .encoder import ConversionError, Encoder
-from .naming import Weights
+from .naming import Hints, Weights
 from .targets import OPENMMLAB, TIMM
 
 _RGB = 3
@@ -55,7 +55,7 @@ def adopt(path: str | Path, cfg: Config, backbone: nn.Module) -> tuple[Pretraine
         pretrained = PretrainedWeights(str(path), {}, (), **parts_of(cfg))
     names, notes = set(backbone.state_dict()), []
     if 2 * len(names & pretrained.weights.keys()) < len(names):
-        found = detect(checkpoint, str(path))
+        found = _detect(checkpoint, str(path), backbone)
         pretrained = _renamed(pretrained, found, names)
         notes.append(f'{path}: {found.origin.title}')
     check_same_network(pretrained.saved, cfg, str(path))
@@ -85,10 +85,21 @@ def network_in(path: str | Path) -> tuple[dict, tuple | None]:
     return cfg, found.mean_std
 
 
+def _detect(checkpoint: dict, source: str, backbone: nn.Module) -> Found:
+    """The encoder in a file. Where weights do not show the number of heads, it is the backbone's."""
+    heads = next((module.num_heads for module in backbone.modules() if hasattr(module, 'num_heads')), None)
+    try:
+        return detect(checkpoint, source)
+    except ConversionError:
+        if heads is None:
+            raise
+        return detect(checkpoint, source, hints=Hints(heads=heads))
+
+
 def _renamed(pretrained: PretrainedWeights, found: Found, names: set[str]) -> PretrainedWeights:
     """The weights of an encoder by those of its possible names that have most in common with the backbone."""
     weights = max(_expressions(found.encoder), key=lambda one: len(names & one.keys()))
-    saved = dict(pretrained.saved)
+    saved = dict(model=dict(backbone=found.encoder.cfg))
     if found.mean_std is not None:
         mean, std = ([255 * value for value in values] for values in found.mean_std)
         saved['data_preprocessor'] = dict(mean=mean, std=std, to_rgb=True)

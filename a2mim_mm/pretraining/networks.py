@@ -85,14 +85,15 @@ def find_network(backbone: str | dict | nn.Module, image_size: int | tuple[int, 
 
 
 def known_names() -> list[str]:
-    """The names of the paper's networks and of the zoo."""
+    """The names of the paper's networks, of the zoo, and of the networks for 32 pixels."""
     return ['resnet50', *_named_configs()]
 
 
 def _named_configs() -> dict[str, Path]:
     folder = CONFIGS / 'selfsup'
     paper = {name: folder / file for name, file in _OF_PAPER.items()}
-    return {**paper, **{path.stem: path for path in sorted((folder / 'zoo').glob('*.py'))}}
+    others = [*folder.glob('zoo/*.py'), *folder.glob('cifar/*_cifar10.py')]
+    return {**paper, **{path.stem: path for path in sorted(others)}}
 
 
 def _config_of(name: str) -> Path:

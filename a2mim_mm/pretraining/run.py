@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from uuid import uuid4
 
 from mmengine.config import Config
 from mmengine.dist import barrier
@@ -97,8 +98,11 @@ def pretrain(
         header = _header(network, images, data, out, pretrained)
         (check_same if known else write_config)(path, header, network.base, body)
     barrier()
+    cfg = load_config(str(path))
+    # mmengine's default is the second of the start, and what two runs of one name count becomes one count.
+    cfg.experiment_name = f'{out.name}_{uuid4().hex[:8]}'
     runner = build_training(
-        load_config(str(path)),
+        cfg,
         work_dir=str(out),
         resume='auto' if known else None,
         overwrite=overwrite,
@@ -188,7 +192,7 @@ def _check_token(found: Survey, patch: int, size_hw: tuple[int, int]) -> None:
         raise InputError(
             f'images of {size_hw[0]} x {size_hw[1]} pixels are hidden in patches of {patch}, but '
             f'{found.network} has no map finer than {site.stride} pixels: take larger images, a larger '
-            'mask_patch_size, or a network for small images (configs/selfsup/cifar)'
+            'mask_patch_size, or a network for small images such as resnet18_cifar10'
         )
 
 

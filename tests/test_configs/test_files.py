@@ -12,6 +12,14 @@ selfsup/a2mim_r50_100e from selfsup/a2mim_r50
 selfsup/custom_folder from selfsup/a2mim_r50
     train_dataloader.dataset.data_root = 'data/my_images'
     test_dataloader.dataset.data_root = 'data/my_images'
+selfsup/continue_from from selfsup/a2mim_vit-b
+    start = 'pretrained'
+    optim_wrapper.constructor = 'a2mim_mm.LayerDecayOptimWrapperConstructor'
+    optim_wrapper.optimizer.lr = 0.0002
+    optim_wrapper.paramwise_cfg.layer_decay_rate = 0.85
+    param_scheduler.0.end = 5
+    param_scheduler.1.begin = 5
+    train_cfg.max_epochs = 100
 selfsup/a2mim_vit-s from selfsup/a2mim_vit-b
     model.backbone.arch = 'deit-small'
     model.neck.in_channels = 384

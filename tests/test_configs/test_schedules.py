@@ -57,6 +57,7 @@ COSINES = {
     'selfsup/custom_folder': cosine(1.2e-3, 300, 10, 1e-4, 1e-5),
     'selfsup/a2mim_vit-s': cosine(8e-4, 300, 10, 1e-4, 1e-5),
     'selfsup/a2mim_vit-b': cosine(8e-4, 800, 10, 1e-4, 1e-5),
+    'selfsup/continue_from': cosine(2e-4, 100, 5, 1e-4, 1e-5),
     'selfsup/demo_vit': cosine(1e-3, 30, 2, 1e-2, 1e-5),
     'selfsup/demo_resnet': cosine(1e-3, 30, 2, 1e-2, 1e-5),
     'selfsup/official/a2mim_r50': cosine(1.2e-3, 300, 10, 1e-6, 1e-5),
@@ -100,6 +101,9 @@ EXPECTED = {
 }
 for size in ('r101', 'r152', 'r200', 'convnext-t', 'convnext-s', 'convnext-b'):
     EXPECTED[f'selfsup/official/a2mim_{size}'] = cosine(1.2e-3, 300, 10, 1e-6, 1e-5)
+for data in ('cifar10', 'cifar100'):
+    EXPECTED[f'selfsup/cifar/resnet18_{data}'] = cosine(6e-4, 1000, 10, 1e-4, 1e-5)
+    EXPECTED[f'selfsup/cifar/vit_tiny_{data}'] = cosine(4e-4, 1000, 10, 1e-4, 1e-5)
 EXPECTED['selfsup/official/a2mim_vit-l'] = EXPECTED['selfsup/official/a2mim_vit-b']
 # Of the photos of clothes: epochs of fine-tuning, its warm-up, epochs of pre-training, its warm-up, of probes
 for sizes, tune, warm, train, rise, probe in (

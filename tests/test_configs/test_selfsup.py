@@ -12,8 +12,21 @@ from mmengine.runner import Runner
 R50, VIT_S, VIT_B = 'selfsup/a2mim_r50', 'selfsup/a2mim_vit-s', 'selfsup/a2mim_vit-b'
 # Those left out have the model and the images of another one, but for width and depth: see test_files.py, and
 # test_zoo.py.
-LEFT_OUT = ('_100e', 'custom_folder', 'vit-b', 'vit-l', 'r101', 'r152', 'r200', 'convnext-s', 'convnext-b')
-TRAINED = [name for name in names('selfsup/*') + names('selfsup/official/*') if not name.endswith(LEFT_OUT)]
+LEFT_OUT = (
+    '_100e',
+    'custom_folder',
+    'continue_from',
+    'cifar100',
+    'vit-b',
+    'vit-l',
+    'r101',
+    'r152',
+    'r200',
+    'convnext-s',
+    'convnext-b',
+)
+PATTERNS = ('selfsup/*', 'selfsup/cifar/*', 'selfsup/official/*')
+TRAINED = [name for pattern in PATTERNS for name in names(pattern) if not name.endswith(LEFT_OUT)]
 NUCLEI = [name for name in PROJECTS if name.startswith('nuclei/pretrain')]
 # Where the token goes, counted from 1 (Section 5.1), the width there, the size of the backbone in million
 # parameters, and clipping (Table A1)
