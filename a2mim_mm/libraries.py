@@ -11,8 +11,12 @@ class LibraryMissing(InputError):
     """A network cannot be built, because its library is not installed."""
 
 
-def optional_library(name: str) -> ModuleType:
+def optional_library(name: str, install: str = '-r requirements/convert.txt') -> ModuleType:
     """Import a library.
+
+    Args:
+        name: Its module.
+        install: What pip is to install.
 
     Raises:
         LibraryMissing: If it is not installed.
@@ -20,7 +24,7 @@ def optional_library(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise LibraryMissing(f'{name} is not installed (pip install -r requirements/convert.txt)') from error
+        raise LibraryMissing(f'{name} is not installed (pip install {install})') from error
 
 
 def timm() -> ModuleType:

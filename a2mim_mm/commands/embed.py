@@ -52,9 +52,12 @@ def embed(args: argparse.Namespace) -> None:
     from a2mim_mm.apis import iterate_features, load_backbone
     from a2mim_mm.checkpoints import install_safe_loader
     from a2mim_mm.data.reading import list_images
+    from a2mim_mm.libraries import optional_library
 
     from .tool import checkpoint_of
 
+    if args.out.suffix == '.parquet':
+        optional_library('pyarrow', install='pyarrow')  # before the features are computed
     install_safe_loader()
     backbone = load_backbone(checkpoint_of(args.checkpoint))
     backbone.to('cuda' if torch.cuda.is_available() else 'cpu')
@@ -76,8 +79,7 @@ def _write(path: Path, names: list[str], features: object) -> None:
             with draft.open('wb') as file:
                 np.savez(file, names=np.array(names), features=features)
         else:
-            from a2mim_mm.libraries import optional_library
+            import pyarrow
+            from pyarrow.parquet import write_table
 
-            arrow = optional_library('pyarrow')
-            table = arrow.table(dict(name=names, feature=list(features)))
-            optional_library('pyarrow.parquet').write_table(table, draft)
+            write_table(pyarrow.table(dict(name=names, feature=list(features))), draft)

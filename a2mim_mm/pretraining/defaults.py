@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Iterable
 
 from a2mim_mm.errors import InputError
 
@@ -17,33 +16,36 @@ _WARMUP = 10  # epochs, Table A1
 _MOST_WORKERS = 16
 
 
-def choose_mask_patch(size_hw: tuple[int, int], strides: Iterable[int]) -> int:
+def choose_mask_patch(size_hw: tuple[int, int], strides: set[int]) -> int:
     """The side of a mask patch in pixels: 6 to 8 patches along the shorter side of the image.
 
-    Among several, it is the one that the largest stride of the network divides, so that positions of the
-    feature map lie wholly in a patch, and then the larger one.
+    It is not smaller than the finest map of the network, for which there may be 4 patches only. Among
+    several, it is the one that the largest stride divides, so that positions of the map lie wholly in one,
+    and then the larger one.
 
     Args:
         size_hw: Height and width of the images in pixels.
-        strides: Strides of the network's feature maps in pixels.
+        strides: Strides of the network's blocks in pixels.
 
     Raises:
         ValueError: If no patch divides both sides into 4 to 16 patches. Names sizes that would do.
     """
-    shorter = min(size_hw)
+    shorter, finest = min(size_hw), min(strides)
     for fewest, most in _GRIDS:
-        counts = [count for count in range(fewest, most + 1) if shorter % count == 0]
-        patches = [shorter // count for count in counts if max(size_hw) % (shorter // count) == 0]
+        sides = [shorter // count for count in range(fewest, most + 1) if shorter % count == 0]
+        patches = [patch for patch in sides if max(size_hw) % patch == 0 and patch >= finest]
         if patches:
             return max(patches, key=lambda patch: (_largest_divisor(patch, strides), patch))
-    near = ' x '.join(str(max(32, round(side / 32) * 32)) for side in size_hw)
+    step = max(32, 4 * finest)
+    near = ' x '.join(str(max(step, round(side / step) * step)) for side in size_hw)
     raise InputError(
-        f'image_size is {size_hw[0]} x {size_hw[1]}, and no mask patch divides both sides into 4 to 16 '
-        f'patches: take {near}, or name mask_patch_size'
+        f'image_size is {size_hw[0]} x {size_hw[1]}, and no mask patch of at least {finest} pixels, the '
+        f'finest map of the network, divides both sides into 4 to 16: take {near}, name mask_patch_size, '
+        'or take a network for small images such as resnet18_cifar10'
     )
 
 
-def _largest_divisor(patch: int, strides: Iterable[int]) -> int:
+def _largest_divisor(patch: int, strides: set[int]) -> int:
     return max((stride for stride in strides if patch % stride == 0), default=0)
 
 

@@ -9,7 +9,7 @@ from mmengine.dist import barrier
 from mmengine.runner import Runner
 from torch import nn
 
-from a2mim_mm.backbones.sites import Survey, survey
+from a2mim_mm.backbones.sites import survey
 from a2mim_mm.checkpoints import install_safe_loader
 from a2mim_mm.checkpoints.load import build_network
 from a2mim_mm.data import UnlabelledImages
@@ -169,10 +169,9 @@ def _chosen(cfg: Config, size_hw: tuple[int, int], images: int, asked: dict) -> 
     found = survey(build_network(cfg.model.backbone), size_hw)
     settings = {name: asked[name] for name in _AUTOMATIC}
     if settings['mask_patch_size'] == AUTO:
-        strides = {site.stride for site in found.sites.values()}
+        strides = {found.sites[name].stride for name in found.blocks}
         settings['mask_patch_size'] = defaults.choose_mask_patch(size_hw, strides)
     set_by_name(cfg, 'mask_patch_size', settings['mask_patch_size'])
-    _check_token(found, settings['mask_patch_size'], size_hw)
     if settings['epochs'] == AUTO:
         choose = (
             defaults.choose_epochs if asked['pretrained'] is None else defaults.choose_epochs_from_weights
@@ -183,17 +182,6 @@ def _chosen(cfg: Config, size_hw: tuple[int, int], images: int, asked: dict) -> 
         settings['batch_size'] = defaults.choose_batch(images, fitting, _ranks())
     here = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
     return settings, defaults.choose_workers(here) if asked['workers'] == AUTO else asked['workers']
-
-
-def _check_token(found: Survey, patch: int, size_hw: tuple[int, int]) -> None:
-    """Check that the map at which the token is added is fine enough for the mask."""
-    site = found.token_site(patch)
-    if site.stride > patch:
-        raise InputError(
-            f'images of {size_hw[0]} x {size_hw[1]} pixels are hidden in patches of {patch}, but '
-            f'{found.network} has no map finer than {site.stride} pixels: take larger images, a larger '
-            'mask_patch_size, or a network for small images such as resnet18_cifar10'
-        )
 
 
 def _training(cfg: Config, epochs: int, batch: int) -> dict:

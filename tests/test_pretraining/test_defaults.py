@@ -21,6 +21,7 @@ PATCHES = [
     ((512, 512), CNN, 64),
     ((96, 128), CNN, 16),
     ((256, 192), CNN, 32),
+    ((64, 64), {16, 32}, 16),
 ]
 
 
@@ -29,7 +30,7 @@ def test_mask_patch(size_hw, strides, patch):
     assert defaults.choose_mask_patch(size_hw, strides) == patch
 
 
-@given(st.integers(16, 640), st.integers(16, 640), st.sets(st.sampled_from([4, 8, 14, 16, 32])))
+@given(st.integers(16, 640), st.integers(16, 640), st.sets(st.sampled_from([4, 8, 14, 16, 32]), min_size=1))
 def test_mask_patch_divides_the_image_or_is_refused(height, width, strides):
     try:
         patch = defaults.choose_mask_patch((height, width), strides)
@@ -37,15 +38,18 @@ def test_mask_patch_divides_the_image_or_is_refused(height, width, strides):
         assert not any(
             min(height, width) % count == 0 == max(height, width) % (min(height, width) // count)
             for count in range(4, 17)
+            if min(height, width) // count >= min(strides)
         )
     else:
         assert height % patch == width % patch == 0
-        assert 4 <= min(height, width) / patch <= 16
+        assert 4 <= min(height, width) / patch <= 16 and patch >= min(strides)
 
 
 def test_a_prime_size_is_refused_with_one_that_works():
     with pytest.raises(InputError, match='97 x 97.* take 96 x 96'):
         defaults.choose_mask_patch((97, 97), CNN)
+    with pytest.raises(InputError, match='at least 16 pixels.* take 64 x 64'):
+        defaults.choose_mask_patch((32, 32), {16})
 
 
 @pytest.mark.parametrize('images, epochs', [(1_281_167, 300), (128_117, 949), (50_000, 1519), (12, 1600)])

@@ -135,7 +135,7 @@ def test_weights_of_others_say_the_network(call, tmp_path):
         (dict(epochs=0), "epochs must be a positive whole number or 'auto', got 0"),
         (dict(batch_size='all'), "batch_size must be a positive whole number or 'auto', got 'all'"),
         (dict(image_size=37), 'image_size is 37 x 37'),
-        (dict(backbone='vit_base'), 'hidden in patches of 4, but A2MIMViT has no map finer than 16 pixels'),
+        (dict(backbone='vit_base'), 'no mask patch of at least 16 pixels, the finest map of the network'),
     ],
 )
 def test_impossible_settings_are_refused(call, tmp_path, changes, message):

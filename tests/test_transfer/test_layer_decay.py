@@ -132,10 +132,29 @@ def test_frozen_parameters_are_left_out():
     assert set(settings) == {name for name, _ in model.named_parameters()} - frozen
 
 
-def test_refuses_a_backbone_that_does_not_know_its_depth():
-    with pytest.raises(ValueError, match='get_layer_depth, such as a2mim_mm.A2MIMViT; the Toy has Conv2d'):
-        build_optim_wrapper(Toy(nn.Conv2d(3, 8, 1)), optim_wrapper_cfg())
-    with pytest.raises(ValueError, match='the Linear has NoneType'):
+@pytest.mark.parametrize(
+    'backbone',
+    [dict(type='mmpretrain.ResNet', depth=18), dict(type='a2mim_mm.TimmBackbone', model_name='resnet18')],
+)
+def test_a_backbone_without_depths_has_those_of_its_blocks(backbone):
+    """mmpretrain's ResNet knows those of ResNet-50 only, and timm's knows none. ResNet-18 has 8 blocks."""
+    model = Toy(MODELS.build(backbone))
+    rates = {name: rate for name, (rate, _) in settings_of(model, optim_wrapper_cfg()).items()}
+    depths = {
+        'conv1.weight': 0,
+        'bn1.bias': 0,
+        'layer1.0.conv1.weight': 1,
+        'layer1.1.bn2.weight': 2,
+        'layer2.0.downsample.0.weight': 3,
+        'layer4.1.conv2.weight': 8,
+    }
+    for name, depth in depths.items():
+        assert rates[f'backbone.{name}'] == pytest.approx(BASE_LR * DECAY ** (9 - depth)), name
+    assert rates['head.1.weight'] == rates['scale'] == BASE_LR
+
+
+def test_refuses_a_model_without_a_backbone():
+    with pytest.raises(ValueError, match='a model with a backbone, not a Linear'):
         build_optim_wrapper(nn.Linear(3, 8), optim_wrapper_cfg())
 
 
