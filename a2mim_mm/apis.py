@@ -40,14 +40,15 @@ _BATCH = 32  # images that go through a network at once
 _DEFAULT_CFG = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), input_size=(3, 224, 224))
 
 
-def load_backbone(path: str | Path, backbone: dict | None = None) -> nn.Module:
+def load_backbone(path: str | Path, backbone: dict | nn.Module | None = None) -> nn.Module:
     """The backbone in a checkpoint, in evaluation mode, on the CPU.
 
     Args:
         path: Checkpoint of a training of this package (pre-training or later), or a plain state dict of a
             backbone; ``.pth`` or ``.safetensors``.
         backbone: Config of the backbone, such as ``dict(type='ResNet', depth=50)`` (types of mmpretrain, and
-            of other libraries with their prefix). None takes the config in the checkpoint.
+            of other libraries with their prefix), or the network itself. None takes the config in the
+            checkpoint.
 
     Returns:
         The backbone with all of its weights from the file. As in timm, its attribute ``pretrained_cfg`` holds
@@ -58,13 +59,22 @@ def load_backbone(path: str | Path, backbone: dict | None = None) -> nn.Module:
             trained on BGR images.
     """
     checkpoint, saved = load_checkpoint_file(path), {}
-    if backbone is None:
+    try:
         saved = read_saved_config(checkpoint, str(path))
+    except CheckpointError:
+        if backbone is None:
+            raise
+    if backbone is None:
         backbone = saved['model'].get(BACKBONE)
         if not isinstance(backbone, dict):
             raise CheckpointError(f'the model in {path} has no backbone')
         check_network(backbone, str(path))
-    network = load_network(backbone, checkpoint, str(path), fill=fill_backbone)
+    if isinstance(backbone, nn.Module):
+        fill_backbone(backbone, checkpoint, str(path))
+        network = backbone
+        network.eval()
+    else:
+        network = load_network(backbone, checkpoint, str(path), fill=fill_backbone)
     return _with_images(network, saved, path)
 
 

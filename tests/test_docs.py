@@ -112,6 +112,18 @@ def test_commands_are_understood(command):
     parse(arguments)
 
 
+def test_words_of_a2mim_are_understood():
+    text = '\n'.join(path.read_text() for path in DOCUMENTS).replace('\\\n', ' ')
+    lines = re.findall(r'^ {4,}a2mim ([^\n[#]*)(?:#.*)?$', text, re.MULTILINE)
+    assert len(lines) > 8
+    for line in lines:
+        word, *arguments = shlex.split(line)
+        if word in ('reconstruct', 'export'):
+            tool(dict(export='convert_checkpoint').get(word, word)).parse_args(arguments)
+        else:
+            importlib.import_module(f'a2mim_mm.commands.{word}').parse_args(arguments)
+
+
 @pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_and_names_of_files_exist(path):
     text = path.read_text()

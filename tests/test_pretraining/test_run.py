@@ -11,7 +11,8 @@ from torch import nn
 
 from a2mim_mm import pretrain
 from a2mim_mm.apis import load_backbone
-from a2mim_mm.checkpoints import load_checkpoint_file
+from a2mim_mm.backbones.given_module import _GIVEN
+from a2mim_mm.checkpoints import CheckpointError, load_checkpoint_file
 from a2mim_mm.errors import InputError
 
 
@@ -49,7 +50,12 @@ def test_a_module_is_trained_and_a_second_call_finds_it_complete(call, tmp_path)
     assert set(network().state_dict()) == {
         name.removeprefix('backbone.') for name in model['state_dict'] if name.startswith('backbone.')
     }
-    assert (tmp_path / 'out' / 'backbone.safetensors').is_file()
+    backbone = load_backbone(tmp_path / 'out' / 'backbone.safetensors', backbone=network())
+    assert torch.equal(backbone[0][0].weight, model['state_dict']['backbone.0.0.weight'])
+    assert backbone.pretrained_cfg['input_size'] == (3, 32, 32) and not backbone.training
+    with pytest.raises(CheckpointError, match='give the module again, to pretrain'):
+        _GIVEN.clear()
+        load_backbone(checkpoint)
     assert [*(tmp_path / 'out' / 'reconstructions').glob('*.png')]
     assert call() == checkpoint
     assert 'already complete' in read_log(tmp_path / 'out')
