@@ -1,6 +1,7 @@
 """``a2mim pretrain``: :func:`a2mim_mm.pretrain` as a command."""
 
 import argparse
+import os
 from pathlib import Path
 
 
@@ -58,6 +59,8 @@ def main(argv: list[str] | None = None) -> None:
 
     def run() -> None:
         checkpoint = pretrain(**vars(args))
+        if os.environ.get('RANK', '0') != '0':
+            return
         print(
             f'\ntrained: {checkpoint}\nnext:\n'
             f'  a2mim reconstruct {args.out} --images {args.data} --out {args.out / "grid.png"}\n'

@@ -38,6 +38,11 @@ PAIRS = {
         lambda state: state,
         dict(type='a2mim_mm.TimmBackbone', model_name='resnet18'),
     ),
+    'timm Swin': (
+        lambda: peers.timm_swin(img_size=64, window_size=2),
+        lambda state: dict(model=state),
+        dict(type='SwinTransformer', arch=peers.SWIN, img_size=64, window_size=2),
+    ),
     'timm ConvNeXt': (
         peers.timm_convnext,
         lambda state: state,
@@ -79,6 +84,8 @@ def test_the_backbone_computes_what_its_source_does(pair, tmp_path):
     if 'ConvNeXt' in pair:  # the pre-training's last map is normalised, timm's is not yet
         theirs = source.norm_pre(theirs) if hasattr(source, 'norm_pre') else theirs
         theirs = network.norm3(theirs)
+    if 'Swin' in pair:
+        theirs = theirs.permute(0, 3, 1, 2)
     assert peers.difference(theirs, ours) < 1e-9
     new_tables = backbone.get('rel_pos_bias', 'layer') == 'layer' and backbone is not PAIRS['BEiT'][2]
     assert any('zero, which' in note for note in notes) == (backbone['type'].endswith('ViT') and new_tables)
