@@ -26,6 +26,11 @@ PAIRS = {
         VIT | TABLES,
     ),
     'BEiT': (peers.timm_beit, lambda state: dict(model=state), BEIT | dict(img_size=peers.SIZE)),
+    'BEiT, new positions': (
+        peers.timm_beit,
+        lambda state: dict(model=state),
+        BEIT | dict(abs_pos_embed=True),
+    ),
     'mmpretrain': (
         peers.mm_vit,
         lambda state: dict(state_dict={f'backbone.{n}': v for n, v in state.items()}),
@@ -87,8 +92,8 @@ def test_the_backbone_computes_what_its_source_does(pair, tmp_path):
     if 'Swin' in pair:
         theirs = theirs.permute(0, 3, 1, 2)
     assert peers.difference(theirs, ours) < 1e-9
-    new_tables = backbone.get('rel_pos_bias', 'layer') == 'layer' and backbone is not PAIRS['BEiT'][2]
-    assert any('zero, which' in note for note in notes) == (backbone['type'].endswith('ViT') and new_tables)
+    new = backbone.get('rel_pos_bias', 'layer') == 'layer' and pair != 'BEiT'
+    assert any('zero, which' in note for note in notes) == (backbone['type'].endswith('ViT') and new)
 
 
 @pytest.mark.parametrize('channels', [1, 4, 13])

@@ -153,6 +153,17 @@ def test_a_backbone_without_depths_has_those_of_its_blocks(backbone):
     assert rates['head.1.weight'] == rates['scale'] == BASE_LR
 
 
+def test_a_parameter_of_a_block_itself_has_its_depth():
+    model = Toy(MODELS.build(dict(type='a2mim_mm.TimmBackbone', model_name='convnext_atto')))
+    rates = {name: rate for name, (rate, _) in settings_of(model, optim_wrapper_cfg()).items()}
+    block = 'backbone.stages.1.blocks.0'
+    assert (
+        rates[f'{block}.gamma']
+        == rates[f'{block}.conv_dw.weight']
+        == 2 * rates['backbone.stages.0.blocks.1.gamma']
+    )
+
+
 def test_refuses_a_model_without_a_backbone():
     with pytest.raises(ValueError, match='a model with a backbone, not a Linear'):
         build_optim_wrapper(nn.Linear(3, 8), optim_wrapper_cfg())
