@@ -33,6 +33,7 @@ from .targets import (
     Timm,
     Torchvision,
 )
+from .trained import find
 from .verify import compare, features_of, of_pivot
 
 TARGETS: dict[str, Target] = {
@@ -95,7 +96,10 @@ def convert_checkpoint(
     source, target = Path(source).expanduser(), Path(target).expanduser()
     kind = _check_arguments(source, target, to, timm_model)
     checkpoint = _read(source, trust)
-    found = detect(checkpoint, str(source), origin, _hints(arch), entry)
+    if origin == 'auto' and entry is None:
+        found = find(checkpoint, str(source), to, _hints(arch))
+    else:
+        found = detect(checkpoint, str(source), origin, _hints(arch), entry)
     del checkpoint
     _check_arch(found.encoder, arch)
     log_found(found, log)
@@ -106,9 +110,9 @@ def convert_checkpoint(
     if img_size is not None:
         encoder, resampled = resized(found.encoder, img_size)
         if verify:  # at the source's own size; then the target must equal the resampled pivot
-            pivot = features_of(of_pivot(found.encoder), found.encoder.cfg, kind.dtype)
+            pivot = features_of(of_pivot(found.encoder), found.encoder, kind.dtype)
             differences['source to pivot'] = compare(expected, pivot, kind.tolerance)
-            expected = features_of(of_pivot(encoder), encoder.cfg, kind.dtype)
+            expected = features_of(of_pivot(encoder), encoder, kind.dtype)
     expression = replace(
         kind.express(encoder, found.mean_std, timm_model),
         input_hw=(img_size, img_size) if img_size is not None else found.input_hw,
@@ -120,7 +124,7 @@ def convert_checkpoint(
     try:
         kind.write(expression, draft)
         if verify:
-            written = features_of(kind.read_back(expression, draft), encoder.cfg, kind.dtype)
+            written = features_of(kind.read_back(expression, draft), encoder, kind.dtype)
             sides = 'source to target' if img_size is None else 'resampled pivot to target'
             differences[sides] = compare(expected, written, kind.tolerance)
         report = make_report(source, target, to, found, expression, encoder, resampled, differences, verify)
@@ -195,7 +199,7 @@ def _check_arch(encoder: Encoder, arch: str | None) -> None:
 def _features_of_source(found: Found, dtype: torch.dtype) -> Tensor:
     """Features of the example images, by the source's own network."""
     try:
-        return features_of(found.naming.peer(found.encoder.cfg, found.weights), found.encoder.cfg, dtype)
+        return features_of(found.naming.peer(found.encoder.cfg, found.weights), found.encoder, dtype)
     except LibraryMissing as error:
         raise ConversionError(
             f'the network of {found.naming.name} cannot be built here, so the conversion cannot be proved '

@@ -21,6 +21,10 @@ _REASONS_SHOWN = 4
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
+class UnknownFormatError(ConversionError):
+    """No format fits the names in a file."""
+
+
 @dataclass(frozen=True)
 class Found:
     """An encoder in a file.
@@ -67,7 +71,8 @@ def detect(
         What was found. If several origins agree, the first in the table.
 
     Raises:
-        ConversionError: If no origin fits, or several fit and read different encoders. Names them.
+        UnknownFormatError: If no origin fits.
+        ConversionError: If several fit and read different encoders. Names them.
         CheckpointError: If there are no weights, or some are not finite.
     """
     entries = state_dicts(checkpoint, source)
@@ -87,7 +92,7 @@ def detect(
     if not found and entry is None and len(entries) == 1 and not _usual(entries):
         return detect(checkpoint, source, origin, hints, next(iter(entries)))  # the only one there is
     if not found:
-        raise ConversionError(_refusal(source, entries, reasons))
+        raise UnknownFormatError(_refusal(source, entries, reasons))
     different = [other for other in found[1:] if not _same(found[0].encoder, other.encoder)]
     if different:
         names = dict.fromkeys(

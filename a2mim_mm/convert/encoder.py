@@ -19,6 +19,21 @@ class ConversionError(InputError):
 
 
 @dataclass(frozen=True)
+class Own:
+    """What is known of a network that no format names.
+
+    Args:
+        library: Whose network it is, and whose names the weights have: ``'timm'`` or ``'mmpretrain'``.
+        title: Library and name of the network.
+        image_chw: Channels, height and width of an image that it takes.
+    """
+
+    library: str
+    title: str
+    image_chw: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
 class Encoder:
     """An encoder without what was trained around it.
 
@@ -27,11 +42,13 @@ class Encoder:
         weights: Names and tensors.
         folded: Names of the source without a counterpart, and why: q bias and v bias that became one, index
             tables that are computed.
+        own: For a network that no format names.
     """
 
     cfg: dict
     weights: dict[str, Tensor]
     folded: dict[str, str] = field(default_factory=dict)
+    own: Own | None = None
 
     @property
     def family(self) -> str:

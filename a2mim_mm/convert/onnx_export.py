@@ -37,7 +37,7 @@ def export(encoder: Encoder, path: Path) -> None:
         dynamic |= {2: torch.export.Dim('height', min=32), 3: torch.export.Dim('width', min=32)}
     torch.onnx.export(
         network,
-        (example_images(encoder.cfg, torch.float32),),
+        (example_images(encoder, torch.float32),),
         path,
         input_names=['images'],
         output_names=['features'],

@@ -6,7 +6,7 @@ Reading a file back gives the network of the target's own library, for the proof
 import json
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,13 @@ from a2mim_mm.checkpoints.read import load_checkpoint_file, read_array_pickle
 from a2mim_mm.checkpoints.write import safetensors_bytes
 from a2mim_mm.libraries import LibraryMissing, onnxruntime_session, timm
 
-from .encoder import ConversionError, Encoder
+from .encoder import ConversionError, Encoder, Own
 from .formats import detectron2, openmmlab, torchvision
 from .formats import timm as timm_format
 from .naming import Naming, Peer, TimmNaming, Weights, check_against
 from .onnx_export import export
 from .origin import IMAGENET
+from .trained import NETWORK, TARGETS_OF, TIMM_NETWORK
 from .verify import ONNX_TOLERANCE, TOLERANCE
 
 OPENMMLAB = tuple(openmmlab.WRITTEN.values())
@@ -44,6 +45,7 @@ class Expression:
         input_hw: Size of the images it was trained on; None if it is not known.
         source: Where it comes from, in words.
         rest: All else in the source's state dict, under its names.
+        own: For a network that no format names.
     """
 
     naming: Naming
@@ -55,6 +57,7 @@ class Expression:
     input_hw: tuple[int, int] | None = None
     source: str = ''
     rest: Weights = field(default_factory=dict)
+    own: Own | None = None
 
 
 class Target:
@@ -63,6 +66,7 @@ class Target:
     Attributes:
         title: Its name in messages.
         namings: Ways to name the weights. The first that can hold the encoder is used.
+        own_names: Of networks that no format names.
         suffixes: Allowed endings of the file's name; empty for a folder.
         tolerance: Largest relative difference to the source.
         dtype: Type of the numbers in the comparison.
@@ -70,6 +74,7 @@ class Target:
 
     title: str
     namings: tuple[Naming, ...]
+    own_names: Naming = NETWORK
     suffixes: tuple[str, ...] = WEIGHT_SUFFIXES
     tolerance: float = TOLERANCE
     dtype: torch.dtype = torch.float64
@@ -80,6 +85,8 @@ class Target:
         Raises:
             ConversionError: If the target cannot hold it.
         """
+        if encoder.own:
+            return self._express_own(encoder, encoder.own, mean_std, timm_model)
         errors = []
         for naming in self.namings_for(encoder, timm_model):
             if naming.family != encoder.family:
@@ -94,6 +101,19 @@ class Target:
             else:
                 return Expression(naming, encoder.cfg, weights, dropped, mean_std, timm_model)
         raise ConversionError(f'{self.title} cannot hold this encoder: {"; ".join(dict.fromkeys(errors))}')
+
+    def _express_own(
+        self, encoder: Encoder, own: Own, mean_std: tuple | None, timm_model: str | None
+    ) -> Expression:
+        targets = TARGETS_OF[own.library]
+        if self.title not in targets:
+            raise ConversionError(
+                f'{self.title} cannot hold {own.title}, which can be written to {", ".join(targets)}'
+            )
+        if timm_model is not None:
+            raise ConversionError(f'--timm-model: leave it out, this is {own.title}')
+        naming = replace(self.own_names, name=own.title)
+        return Expression(naming, encoder.cfg, encoder.weights, mean_std=mean_std, own=own)
 
     def namings_for(self, _encoder: Encoder, _timm_model: str | None) -> Sequence[Naming]:
         """The namings to try for an encoder, or for a model of timm that the user named."""
@@ -162,6 +182,7 @@ class Timm(Target):
     """A state dict for ``timm.create_model``, and a second file with the model's name and arguments."""
 
     title = 'timm'
+    own_names = TIMM_NETWORK
 
     def namings_for(self, encoder: Encoder, timm_model: str | None) -> Sequence[Naming]:
         return _timm_namings(encoder, timm_model)
@@ -189,6 +210,7 @@ class HuggingFace(Target):
     """A folder that ``timm.create_model('local-dir:FOLDER')`` loads: weights, config and model card."""
 
     title = 'huggingface'
+    own_names = TIMM_NETWORK
     suffixes = ()
 
     def namings_for(self, encoder: Encoder, timm_model: str | None) -> Sequence[Naming]:
@@ -232,7 +254,7 @@ class Onnx(Target):
         return super().namings_for(encoder, timm_model)
 
     def write(self, expression: Expression, path: Path) -> None:
-        export(Encoder(expression.cfg, expression.weights), path)
+        export(Encoder(expression.cfg, expression.weights, own=expression.own), path)
 
     def read_back(self, _expression: Expression, path: Path) -> nn.Module:
         session = onnxruntime_session(path)
@@ -305,8 +327,9 @@ def _tell_the_truth(config: Path, expression: Expression) -> None:
     mean, std = expression.mean_std or IMAGENET
     size = expression.input_hw or expression.cfg.get('img_size', 224)
     size_hw = [size, size] if isinstance(size, int) else list(size)
+    channels = expression.own.image_chw[0] if expression.own else expression.cfg.get('in_channels', 3)
     saved['pretrained_cfg'] = dict(
-        input_size=[expression.cfg.get('in_channels', 3), *size_hw],
+        input_size=[channels, *size_hw],
         fixed_input_size=saved['pretrained_cfg'].get('fixed_input_size', False),
         mean=list(mean),
         std=list(std),

@@ -13,15 +13,15 @@ _CNN_SIZE = 224
 
 
 @torch.no_grad()
-def features_of(peer: nn.Module, cfg: dict, dtype: torch.dtype) -> Tensor:
+def features_of(peer: nn.Module, encoder: Encoder, dtype: torch.dtype) -> Tensor:
     """Features of the example images by a network.
 
     Args:
         peer: A :class:`Peer`.
-        cfg: The pivot's config, for size and channels of the images.
+        encoder: The pivot, for size and channels of the images.
         dtype: Of images and network.
     """
-    return peer.to(dtype).eval().features(example_images(cfg, dtype))
+    return peer.to(dtype).eval().features(example_images(encoder, dtype))
 
 
 def compare(expected: Tensor, actual: Tensor, tolerance: float) -> float:
@@ -39,14 +39,13 @@ def compare(expected: Tensor, actual: Tensor, tolerance: float) -> float:
     return difference
 
 
-def example_images(cfg: dict, dtype: torch.dtype) -> Tensor:
+def example_images(encoder: Encoder, dtype: torch.dtype) -> Tensor:
     """Images (2, channels, H, W) in the size of the encoder: noise with a fixed seed."""
-    size = cfg.get('img_size', _CNN_SIZE)
+    size = encoder.cfg.get('img_size', _CNN_SIZE)
     size_hw = (size, size) if isinstance(size, int) else tuple(size)
+    image_chw = encoder.own.image_chw if encoder.own else (encoder.cfg.get('in_channels', 3), *size_hw)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(
-        _IMAGES, cfg.get('in_channels', 3), *size_hw, generator=generator, dtype=torch.float64
-    )
+    images = torch.randn(_IMAGES, *image_chw, generator=generator, dtype=torch.float64)
     return images.to(dtype)
 
 
