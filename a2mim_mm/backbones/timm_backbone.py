@@ -5,6 +5,7 @@ import re
 from functools import cache
 from types import ModuleType
 
+import torch
 from torch import Tensor, nn
 
 from a2mim_mm.errors import InputError
@@ -98,7 +99,8 @@ def _with_features(kind: type[nn.Module]) -> type[nn.Module]:
 
 def _unused(network: nn.Module, images: Tensor) -> list[str]:
     """Names of the parameters that the features do not depend on."""
-    sum(feat.sum() for feat in network(images)).backward()
+    with torch.enable_grad():  # also where a network is built without gradients
+        sum(feat.sum() for feat in network(images)).backward()
     return [name for name, parameter in network.named_parameters() if parameter.grad is None]
 
 
