@@ -71,6 +71,18 @@ def _same_random_numbers() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
+def image_channels(network: nn.Module) -> int:
+    """Number of channels of the images that a network takes, as far as it tells; or else 3.
+
+    It is the attribute ``in_chans``, as :func:`.timm_backbone` sets it, or what the first convolution takes.
+    Where that one sees rearranged pixels instead of the image, nothing tells: name the number.
+    """
+    if isinstance(getattr(network, 'in_chans', None), int):
+        return network.in_chans
+    convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+    return next((module.weight.shape[1] * module.groups for module in convolutions), 3)
+
+
 def input_size(network: nn.Module) -> tuple[int, int]:
     """Height and width of the images of a network: the size that it is built for, or else 224.
 

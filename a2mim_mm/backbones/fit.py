@@ -1,4 +1,4 @@
-"""Finds what a config leaves out: site and width of the mask token, width and stride of the decoder."""
+"""Finds what a config leaves out: site and width of the mask token, shape of the decoder."""
 
 import inspect
 
@@ -19,16 +19,19 @@ def fit_parts(
     mask_token: dict | None,
     image_size: int | tuple[int, int] | None,
     patch_size: int,
+    channels: int,
 ) -> tuple[dict | nn.Module, dict | None, str]:
     """Complete the configs of decoder and token. If they leave out anything, the backbone runs once, dry.
 
     Args:
         backbone: The encoder.
-        neck: The decoder. Its ``in_channels`` and ``encoder_stride`` are found, if its class has them.
+        neck: The decoder. Its ``in_channels`` and ``encoder_stride`` are found, if its class has them. Its
+            ``out_channels`` are those of the images.
         mask_token: The token; None for no token. Its ``channels`` are found, and its ``site`` if that is
             'auto' or left out; see :meth:`.Survey.token_site`.
         image_size: Height and width of the images in pixels; None for :func:`.input_size`.
         patch_size: Side of a mask patch in pixels. The site's stride is not larger.
+        channels: Number of channels of the images.
 
     Returns:
         The completed configs of decoder and token, and what was found, as text.
@@ -38,6 +41,8 @@ def fit_parts(
             if channels that the config gives are not those of the site; or if the decoder's image would be
             of another size.
     """
+    if _leaves_out(neck, 'out_channels'):
+        neck = {**neck, 'out_channels': channels}
     unfit_neck = [name for name in ('in_channels', 'encoder_stride') if _leaves_out(neck, name)]
     unfit_token = mask_token is not None and (
         mask_token.get('site', AUTO) == AUTO or 'channels' not in mask_token
@@ -46,7 +51,7 @@ def fit_parts(
         return neck, mask_token, ''
     size_hw = (image_size, image_size) if isinstance(image_size, int) else image_size or input_size(backbone)
     try:
-        found = survey(backbone, tuple(size_hw))
+        found = survey(backbone, tuple(size_hw), channels)
     except InputError as error:
         raise InputError(
             f'{error}. A2MIM finds by itself what neither neck (in_channels, encoder_stride) nor mask_token '
@@ -61,7 +66,8 @@ def fit_parts(
         output = _output(found, size_hw)
         values = dict(in_channels=output.channels, encoder_stride=output.stride)
         neck = {**neck, **{name: values[name] for name in unfit_neck}}
-        texts.append(f'decoder {output.channels} -> 3 x {output.stride} x {output.stride}')
+        shape = f'{neck.get("out_channels", 3)} x {output.stride} x {output.stride}'
+        texts.append(f'decoder {output.channels} -> {shape}')
     return neck, mask_token, '; '.join(texts)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from a2mim_mm.errors import InputError, first_names
 
-from .dry_run import dry_run
+from .dry_run import dry_run, image_channels
 from .token_layout import guess_layout, to_map
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -98,17 +98,19 @@ class Survey:
         return best
 
 
-def survey(network: nn.Module, size_hw: tuple[int, int]) -> Survey:
+def survey(network: nn.Module, size_hw: tuple[int, int], channels: int | None = None) -> Survey:
     """Find the feature maps of a network by one dry forward of an image; see :func:`.dry_run.dry_run`.
 
     Args:
         network: The network.
         size_hw: Height and width of an image that it takes, in pixels.
+        channels: Number of channels of the image; None for :func:`.image_channels`.
 
     Raises:
         ValueError: If the network fails on such images, or no block gives a map. Names the blocks' outputs.
     """
-    return dry_run(network, (_IMAGES, 3, *size_hw), partial(_survey, size_hw=size_hw))
+    shape = (_IMAGES, channels or image_channels(network), *size_hw)
+    return dry_run(network, shape, partial(_survey, size_hw=size_hw))
 
 
 def _survey(network: nn.Module, images: Tensor, size_hw: tuple[int, int]) -> Survey:

@@ -61,7 +61,7 @@ def timm_backbone(
         advice = '; it takes images of any size: leave out img_size' if 'img_size' in str(error) else ''
         raise InputError(f'timm cannot build {model_name} with {options}: {error}{advice}') from error
     network.__class__ = _with_features(type(network))
-    network.out_indices = out_indices
+    network.out_indices, network.in_chans = out_indices, in_chans
     if img_size is None and not hasattr(getattr(network, 'patch_embed', None), 'img_size'):
         img_size = network.pretrained_cfg['input_size'][1:]
     if img_size is not None:

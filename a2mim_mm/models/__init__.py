@@ -1,12 +1,13 @@
 """The method: where to hide, what fills the holes, the token, the losses, and what joins them."""
 
 from .a2mim import A2MIM
+from .decoder import LinearDecoder
 from .fill import Fill
 from .frequency_loss import FocalFrequencyLoss, focal_frequency_loss, loss_composite
 from .head import A2MIMHead
 from .mask_token import MaskToken
 from .masking import RandomPatchMask, RectangleMask
-from .pixel_loss import FocalL1Loss
+from .pixel_loss import FocalL1Loss, PixelL1Loss
 
 __all__ = [
     'A2MIM',
@@ -14,7 +15,9 @@ __all__ = [
     'Fill',
     'FocalFrequencyLoss',
     'FocalL1Loss',
+    'LinearDecoder',
     'MaskToken',
+    'PixelL1Loss',
     'RandomPatchMask',
     'RectangleMask',
     'focal_frequency_loss',

@@ -25,18 +25,16 @@ class A2MIMHead(BaseModule):
         if not lambda_freq >= 0:  # also refuses NaN
             raise InputError(f'lambda_freq must be at least 0, got {lambda_freq}')
         self.lambda_freq = lambda_freq
-        self.loss_spa = MODELS.build(
-            loss_spa or dict(type='mmpretrain.PixelReconstructionLoss', criterion='L1', channel=3)
-        )
+        self.loss_spa = MODELS.build(loss_spa or dict(type='a2mim_mm.PixelL1Loss'))
         self.loss_freq = MODELS.build(loss_freq or dict(type='a2mim_mm.FocalFrequencyLoss'))
 
-    def loss(self, pred_b3hw: Tensor, target_b3hw: Tensor, mask_b1hw: Tensor) -> dict[str, Tensor]:
+    def loss(self, pred_bchw: Tensor, target_bchw: Tensor, mask_b1hw: Tensor) -> dict[str, Tensor]:
         """The terms of the loss, scalars: ``loss_spa``, and ``loss_freq`` multiplied by lambda.
 
-        Prediction and target (the normalised image) are (B, 3, H, W), the mask (B, 1, H, W), 1 = hidden.
+        Prediction and target (the normalised image) are (B, C, H, W), the mask (B, 1, H, W), 1 = hidden.
         """
-        pred_b3hw = pred_b3hw.float() if pred_b3hw.dtype.itemsize < 4 else pred_b3hw
-        losses = dict(loss_spa=self.loss_spa(pred_b3hw, target_b3hw, mask_b1hw))
+        pred_bchw = pred_bchw.float() if pred_bchw.dtype.itemsize < 4 else pred_bchw
+        losses = dict(loss_spa=self.loss_spa(pred_bchw, target_bchw, mask_b1hw))
         if self.lambda_freq:
-            losses['loss_freq'] = self.lambda_freq * self.loss_freq(pred_b3hw, target_b3hw, mask_b1hw)
+            losses['loss_freq'] = self.lambda_freq * self.loss_freq(pred_bchw, target_bchw, mask_b1hw)
         return losses

@@ -28,7 +28,7 @@ def images_that_fit(cfg: Config, size_hw: tuple[int, int]) -> int:
         return max(1, min(_MOST_ON_CPU, _PIXELS_ON_CPU // (size_hw[0] * size_hw[1])))
     free, _ = torch.cuda.mem_get_info()
     model = build_network(model_config(copy.deepcopy(cfg))).cuda()
-    few, many = (_peak(model, (count, 3, *size_hw), cfg.get('amp_dtype')) for count in _TRIED)
+    few, many = (_peak(model, (count, model.in_channels, *size_hw), cfg.get('amp_dtype')) for count in _TRIED)
     of_image = (many - few) / (_TRIED[1] - _TRIED[0])
     states = 2 * sum(param.numel() * 4 for param in model.parameters() if param.requires_grad)  # of AdamW
     del model

@@ -61,7 +61,8 @@ def test_numbers_are_those_of_table_a1(name):
     assert (crop.scale, crop.crop_ratio_range) == (224, (0.67, 1.0))
     assert (cfg.model.mask.type, cfg.model.mask.patch_size) == ('a2mim_mm.RandomPatchMask', 32)
     assert (cfg.model.mask.ratio, cfg.model.fill, cfg.model.head.lambda_freq) == (0.6, 'mean', 0.5)
-    assert cfg.model.head.loss_spa == dict(type='PixelReconstructionLoss', criterion='L1', channel=3)
+    assert cfg.model.head.loss_spa == dict(type='a2mim_mm.PixelL1Loss')
+    assert cfg.model.neck.type == 'a2mim_mm.LinearDecoder'
     assert cfg.model.head.loss_freq == dict(type='a2mim_mm.FocalFrequencyLoss', alpha=1.0)
     numbers = (optimizer.type, optimizer.weight_decay, optimizer.betas)
     assert numbers == ('AdamW', 0.05, (0.9, 0.999))
@@ -129,8 +130,6 @@ def test_official_resnet():
         'model.head.loss_freq.leak': 1e-3,
         'model.head.loss_spa.type': 'a2mim_mm.FocalL1Loss',
         'model.head.loss_spa.beta': 0.2,
-        'model.head.loss_spa.criterion': None,
-        'model.head.loss_spa.channel': None,
         'model.backbone.norm_cfg.type': 'SyncBN',
         'model.backbone.zero_init_residual': True,
         'model.mask_token.gate_init': 1e-6,

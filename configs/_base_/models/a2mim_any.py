@@ -2,10 +2,10 @@
 # decoder are found when the model is built, unless a config says them. The log and tools/list_sites.py tell.
 model = dict(
     type='a2mim_mm.A2MIM',
-    neck=dict(type='SimMIMLinearDecoder'),  # Section 5.1: a linear head
+    neck=dict(type='a2mim_mm.LinearDecoder'),  # Section 5.1: a linear head
     head=dict(
         type='a2mim_mm.A2MIMHead',
-        loss_spa=dict(type='PixelReconstructionLoss', criterion='L1', channel=3),  # Eq. 6
+        loss_spa=dict(type='a2mim_mm.PixelL1Loss'),  # Eq. 6
         loss_freq=dict(type='a2mim_mm.FocalFrequencyLoss', alpha=1.0),  # Eq. 4, 5
         lambda_freq=0.5,  # Section 4, below Eq. 6
     ),
