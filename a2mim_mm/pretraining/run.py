@@ -27,7 +27,8 @@ from .memory import images_that_fit
 from .networks import CONFIGS, Network, find_network, network_of_weights
 
 AUTO = 'auto'
-_FEW = 100  # images, with which a network learns little but these
+_FEW = 100
+_FEW_TEXT = 'images are few: the network learns little but these'
 _CHECKPOINTS = 20  # of a training, of which the last three are kept
 _PICTURES = 10
 _AUTOMATIC = ('mask_patch_size', 'epochs', 'batch_size')
@@ -110,6 +111,8 @@ def pretrain(
         amp=amp,
         launcher=launcher,
     )
+    if images < _FEW:
+        runner.logger.warning(f'{images} {_FEW_TEXT}')
     _train(runner)
     return last_checkpoint(out)
 
@@ -232,5 +235,5 @@ def _header(network: Network, images: int, data: object, out: Path, pretrained: 
         f'python tools/train.py {out / NAME} --work-dir ANOTHER_FOLDER',
     ]
     if images < _FEW:
-        lines.append(f'{images} images are few: the network learns little but these.')
+        lines.append(f'{images} {_FEW_TEXT}')
     return lines

@@ -59,6 +59,7 @@ def test_a_module_is_trained_and_a_second_call_finds_it_complete(call, tmp_path)
     assert [*(tmp_path / 'out' / 'reconstructions').glob('*.png')]
     assert call() == checkpoint
     assert 'already complete' in read_log(tmp_path / 'out')
+    assert '12 images are few' in read_log(tmp_path / 'out')
 
 
 def test_a_call_goes_on_where_the_last_was_stopped(call, tmp_path):
