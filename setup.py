@@ -51,7 +51,8 @@ setup(
     include_package_data=False,
     install_requires=requirements('runtime', 'mminstall'),
     extras_require={
-        'all': requirements('optional', 'convert', 'tests'),
+        'all': requirements('optional', 'channels', 'convert', 'tests'),
+        'channels': requirements('channels'),
         'convert': requirements('convert'),
         'optional': requirements('optional'),
         'tests': requirements('tests'),

@@ -23,7 +23,7 @@ ROOMS = {
     'checkpoints': {'registry', 'errors', 'files'},
     'transfer': {'registry', 'errors', 'backbones'},
     'models': {'registry', 'errors', 'backbones'},
-    'data': {'registry', 'errors', 'files', 'quiet'},
+    'data': {'registry', 'errors', 'files', 'libraries', 'quiet'},
     'convert': {'registry', 'errors', 'files', 'libraries', 'backbones', 'checkpoints'},
     'engine': {'registry', 'errors', 'files', 'drawing', 'quiet', 'checkpoints', 'convert', 'data', 'models'},
     'pretraining': {'errors', 'files', 'libraries', 'backbones', 'checkpoints', 'convert', 'data', 'engine'},

@@ -2,6 +2,7 @@
 
 from a2mim_mm import quiet  # noqa: F401, before anything imports mmpretrain's data sets
 
+from .channels import LoadChannels
 from .dataset import UnlabelledImages
 from .decoding import UnreadableImageError, decode_image
 from .labelled import LabelledImages
@@ -14,6 +15,7 @@ __all__ = [
     'KeyedRepeatAugSampler',
     'KeyedSampler',
     'LabelledImages',
+    'LoadChannels',
     'LoadImage',
     'MaskSeed',
     'RandomResizedCrop',

@@ -13,17 +13,17 @@ from torchvision.transforms.v2 import functional as F
 from a2mim_mm.registry import TRANSFORMS
 
 
-def resize(img_hw3: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Resize an image, uint8 (H, W, 3) in any order of colours, to ``size_hw``; bilinear, antialiased."""
-    img_3hw = torch.from_numpy(np.require(img_hw3, requirements=('C', 'W'))).permute(2, 0, 1)
-    return F.resize(img_3hw, list(size_hw), antialias=True).permute(1, 2, 0).contiguous().numpy()
+def resize(img_hwc: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Resize an image, uint8 or float32 (H, W, C), to ``size_hw``; bilinear, antialiased."""
+    img_chw = torch.from_numpy(np.require(img_hwc, requirements=('C', 'W'))).permute(2, 0, 1)
+    return F.resize(img_chw, list(size_hw), antialias=True).permute(1, 2, 0).contiguous().numpy()
 
 
 @TRANSFORMS.register_module()
 class RandomResizedCrop(_RandomResizedCrop):
     """mmpretrain's ``RandomResizedCrop``, but with crops resized by :func:`resize`.
 
-    **Required and modified keys:** ``img``, uint8 (H, W, 3). **Modified keys:** ``img_shape``.
+    **Required and modified keys:** ``img``, uint8 or float32 (H, W, C). **Modified keys:** ``img_shape``.
 
     Args:
         scale: Height and width of the crop, in pixels; one number for both.
@@ -41,9 +41,9 @@ class RandomResizedCrop(_RandomResizedCrop):
 
     def transform(self, results: dict) -> dict:
         """Crop and resize."""
-        img_hw3 = results['img']
-        top, left, height, width = self.rand_crop_params(img_hw3)
-        results['img'] = resize(img_hw3[top : top + height, left : left + width], self.scale)
+        img_hwc = results['img']
+        top, left, height, width = self.rand_crop_params(img_hwc)
+        results['img'] = resize(img_hwc[top : top + height, left : left + width], self.scale)
         results['img_shape'] = results['img'].shape
         return results
 

@@ -66,7 +66,8 @@ def imported(folder):
 
 
 @pytest.mark.parametrize(
-    ('folder', 'files'), [('a2mim_mm', ('runtime', 'mminstall', 'optional', 'convert')), ('tests', NAMES)]
+    ('folder', 'files'),
+    [('a2mim_mm', ('runtime', 'mminstall', 'optional', 'channels', 'convert')), ('tests', NAMES)],
 )
 def test_what_is_imported_is_required(folder, files):
     required = {package.lower() for name in files for package in requirements(name)}
