@@ -8,6 +8,7 @@ from .head import A2MIMHead
 from .mask_token import MaskToken
 from .masking import RandomPatchMask, RectangleMask
 from .pixel_loss import FocalL1Loss, PixelL1Loss
+from .preprocessor import channels_preprocessor
 
 __all__ = [
     'A2MIM',
@@ -20,6 +21,7 @@ __all__ = [
     'PixelL1Loss',
     'RandomPatchMask',
     'RectangleMask',
+    'channels_preprocessor',
     'focal_frequency_loss',
     'loss_composite',
 ]
