@@ -171,19 +171,46 @@ def require(cfg: Config, names: tuple[str, ...], task: str) -> None:
 
 
 def check_channels(cfg: Config) -> None:
-    """Check that a backbone takes three channels, because this package loads grey images in colour, too.
+    """Check that loader, normalisation and backbone agree on the number of channels of the images.
 
     Raises:
-        ValueError: If its config has another number.
+        ValueError: If they do not, or if colours of images that are not BGR would be swapped.
     """
     backbone = cfg.model.get('backbone')
     channels = backbone.get('in_channels', backbone.get('in_chans', 3)) if isinstance(backbone, dict) else 3
     dataset = cfg.train_dataloader.get('dataset') or {}
-    steps = [step.get('type') for step in dataset.get('pipeline') or () if isinstance(step, dict)]
-    if channels != 3 and 'a2mim_mm.LoadImage' in steps:
+    steps = [step for step in dataset.get('pipeline') or () if isinstance(step, dict)]
+    loaders = {step.get('type'): step for step in steps}
+    loader = loaders.get('a2mim_mm.LoadChannels')
+    if channels != 3 and 'a2mim_mm.LoadImage' in loaders:
         raise InputError(
             f'model.backbone.in_channels is {channels}, but a2mim_mm.LoadImage always gives 3 channels: '
-            'leave in_channels out'
+            f"leave in_channels out, or load with dict(type='a2mim_mm.LoadChannels', channels={channels})"
+        )
+    if loader is None:
+        return
+    if loader.get('channels') != channels:
+        raise InputError(
+            f'LoadChannels has channels={loader.get("channels")}, but the first layer of the backbone takes '
+            f'{channels}: write both as the images have it (model.backbone.in_channels, or in_chans of timm)'
+        )
+    _check_normalisation(cfg.get('data_preprocessor') or cfg.model.get('data_preprocessor') or {}, channels)
+
+
+def _check_normalisation(preprocessor: dict, channels: int) -> None:
+    """Check that a pre-processor suits images of LoadChannels."""
+    for name in ('mean', 'std'):
+        if name in preprocessor and len(preprocessor[name]) != channels:
+            raise InputError(
+                f'data_preprocessor.{name} has {len(preprocessor[name])} values for images of {channels} '
+                f'channels: write {channels} values, which tools/mean_std.py measures'
+            )
+    settings = {**preprocessor, **preprocessor.get('base', {})}
+    swaps = [name for name in ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr') if settings.get(name)]
+    if swaps:
+        raise InputError(
+            f'data_preprocessor.{swaps[0]} is True, but LoadChannels keeps the order of the file: leave '
+            'it out'
         )
 
 

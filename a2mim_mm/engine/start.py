@@ -111,8 +111,11 @@ def last_checkpoint(work_dir: Path) -> Path | None:
 def check_epoch(runner: Runner) -> None:
     """Build the data set and check that an epoch has a batch, and that its crops differ between epochs.
 
+    Some files, spread over the data set, must have the channels that the config says.
+
     Raises:
-        ValueError: If ``drop_last`` leaves no batch, or if the sampler does not suit training.
+        ValueError: If ``drop_last`` leaves no batch, if a file has other channels, or if the sampler does not
+            suit training.
     """
     loader = runner.train_loop.dataloader
     if not len(loader):
@@ -122,12 +125,16 @@ def check_epoch(runner: Runner) -> None:
             'or more train_dataloader.dataset.repeats'
         )
     # Imported here because it imports mmpretrain, which trainings of other libraries do not need.
+    from a2mim_mm.data.channels import check_files, find_loader
     from a2mim_mm.data.dataset import check_keys, files_of
     from a2mim_mm.data.depth import warn_of_unused_bits
     from a2mim_mm.data.reading import spread
 
+    for dataset in files_of(loader.dataset) or [loader.dataset]:
+        check_files(dataset)
     check_keys(loader)
     for dataset in files_of(loader.dataset):
-        if not any(getattr(step, 'bits', None) for step in dataset.pipeline.transforms):
+        any_depth = any(getattr(step, 'bits', None) for step in dataset.pipeline.transforms)
+        if not any_depth and find_loader(dataset) is None:
             sample = spread(range(len(dataset)), count=64)
             warn_of_unused_bits([dataset.get_data_info(index)['img_path'] for index in sample])
