@@ -203,7 +203,7 @@ def _check_normalisation(preprocessor: dict, channels: int) -> None:
         if name in preprocessor and len(preprocessor[name]) != channels:
             raise InputError(
                 f'data_preprocessor.{name} has {len(preprocessor[name])} values for images of {channels} '
-                f'channels: write {channels} values, which tools/mean_std.py measures'
+                f'channels: write {channels} values'
             )
     settings = {**preprocessor, **preprocessor.get('base', {})}
     swaps = [name for name in ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr') if settings.get(name)]

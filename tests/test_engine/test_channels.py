@@ -1,9 +1,38 @@
 """Loader, normalisation and backbone have to agree on the channels before anything is built."""
 
+import numpy as np
 import pytest
+from helpers.configs import CONFIGS
+from helpers.toy_training import tool
 from mmengine.config import Config
 
+from a2mim_mm.checkpoints import load_checkpoint_file
 from a2mim_mm.engine.config import check_channels
+
+TRAINING = """
+_base_ = {base!r}
+model = dict(backbone=dict(type='ResNet_CIFAR', depth=18, base_channels=8, in_channels={channels}))
+data_preprocessor = dict(
+    _delete_=True, type='a2mim_mm.ChannelsPreprocessor', mean=[100.0] * {channels}, std=[50.0] * {channels}
+)
+pipeline = [
+    dict(type='a2mim_mm.LoadChannels', channels={channels}, value_range=(0, 10000)),
+    dict(type='a2mim_mm.RandomResizedCrop', scale=32),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='a2mim_mm.MaskSeed'),
+    dict(type='PackInputs', algorithm_keys=('mask_seed', 'unreadable')),
+]
+loader = dict(
+    batch_size=2,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(data_root={folder!r}, extensions=['.npy'], pipeline=pipeline),
+)
+train_dataloader = loader
+test_dataloader = loader
+train_cfg = dict(max_epochs=1)
+custom_hooks = {hooks}
+"""
 
 
 def config(backbone=13, loader=13, mean=13, **preprocessor):
@@ -28,7 +57,7 @@ def test_one_number_everywhere_is_fine():
     'settings, words',
     [
         (dict(backbone=4), r'channels=13, but the first layer of the backbone takes 4: write both'),
-        (dict(mean=3), r'data_preprocessor.mean has 3 values for images of 13 .*tools/mean_std.py'),
+        (dict(mean=3), r'data_preprocessor.mean has 3 values for images of 13 channels: write 13 values'),
         (dict(to_rgb=True), r'data_preprocessor.to_rgb is True, but LoadChannels keeps'),
         (dict(base=dict(bgr_to_rgb=True)), r'data_preprocessor.bgr_to_rgb is True'),
     ],
@@ -43,3 +72,39 @@ def test_load_image_has_three_channels():
     cfg.train_dataloader.dataset.pipeline = [dict(type='a2mim_mm.LoadImage')]
     with pytest.raises(ValueError, match=r'always gives 3 channels.*LoadChannels.*channels=13'):
         check_channels(cfg)
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Trains on four files of 16 bits with so many channels; returns the weights."""
+
+    def trained(channels, in_files=None, hooks=()):
+        random = np.random.default_rng(0)
+        for number in range(4):
+            image = random.integers(0, 10000, (in_files or channels, 40, 48), dtype=np.uint16)
+            np.save(tmp_path / f'{number}.npy', image)
+        base = str(CONFIGS / '_base_' / 'cifar.py')
+        path = tmp_path / f'channels_{channels}.py'
+        text = TRAINING.format(base=base, channels=channels, folder=str(tmp_path), hooks=list(hooks))
+        path.write_text(text)
+        tool('train').main([str(path), '--work-dir', str(tmp_path / 'out')])
+        return load_checkpoint_file(tmp_path / 'out' / 'epoch_1.pth')['state_dict']
+
+    return trained
+
+
+@pytest.mark.parametrize('channels', [1, 4, 13])
+def test_a_pretraining_on_such_images(train, channels):
+    weights = train(channels)
+    assert weights['backbone.conv1.weight'].shape[1] == channels
+    assert weights['neck.decoder.0.weight'].shape[0] == channels * 8**2
+
+
+def test_files_with_other_channels_are_named(train):
+    with pytest.raises(ValueError, match=r'npy: an array \(4, 40, 48\) does not have 13 channels: write the'):
+        train(13, in_files=4)
+
+
+def test_pictures_of_such_images_are_refused(train):
+    with pytest.raises(ValueError, match='ReconstructionHook draws photos in RGB, but the images have 4'):
+        train(4, hooks=[dict(type='a2mim_mm.ReconstructionHook')])

@@ -61,7 +61,7 @@ class ReconstructionHook(Hook):
         """Read the images.
 
         Raises:
-            ValueError: If the model is not an A2MIM.
+            ValueError: If the model is not an A2MIM, or the images are not RGB of 8 bits.
         """
         model = unwrap(runner.model)
         if not hasattr(model, 'predict_pixels'):
@@ -69,7 +69,13 @@ class ReconstructionHook(Hook):
         dataset = runner.train_dataloader.dataset
         # A data set with repeats lists all its images several times, in the same order.
         indices = range(len(dataset) // getattr(dataset, 'repeats', 1))
-        img_b3hw = torch.stack([_rgb(dataset[index]) for index in spread(indices, self.count)])
+        samples = [dataset[index] for index in spread(indices, self.count)]
+        if samples[0]['inputs'].dtype != torch.uint8 or model.in_channels != 3:
+            raise InputError(
+                f'ReconstructionHook draws photos in RGB, but the images have {model.in_channels} channels '
+                f'of type {samples[0]["inputs"].dtype}: leave it out of custom_hooks'
+            )
+        img_b3hw = torch.stack([_rgb(sample) for sample in samples])
         if self.paths is not None:
             img_b3hw = torch.stack([read_image(path, tuple(img_b3hw.shape[2:])) for path in self.paths])
         self._img_b3hw = img_b3hw
