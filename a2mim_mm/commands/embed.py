@@ -79,7 +79,7 @@ def _write(path: Path, names: list[str], features: object) -> None:
             with draft.open('wb') as file:
                 np.savez(file, names=np.array(names), features=features)
         else:
-            import pyarrow
-            from pyarrow.parquet import write_table
+            from a2mim_mm.libraries import optional_library
 
-            write_table(pyarrow.table(dict(name=names, feature=list(features))), draft)
+            arrow, parquet = (optional_library(name) for name in ('pyarrow', 'pyarrow.parquet'))
+            parquet.write_table(arrow.table(dict(name=names, feature=list(features))), draft)

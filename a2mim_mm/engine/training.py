@@ -1,5 +1,8 @@
 """A training from its config to a Runner that is ready: checked, and fitted to this machine."""
 
+from itertools import count
+from pathlib import Path
+
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -9,6 +12,8 @@ from .hooks import FiniteHook, HeaderHook, ScheduleHook, StrictLoadHook, start_f
 from .labelled_data import check_labelled_data
 from .schedule import allow_short_training
 from .start import check_epoch, check_work_dir, set_start, set_work_dir
+
+_trainings = count(1)  # of this process
 
 
 def build_training(
@@ -50,6 +55,7 @@ def build_training(
         lr=machine.scale_lr(cfg),
         start=set_start(cfg, resume, pretrained),
     )
+    _name_apart(cfg)
     warnings = check_labelled_data(cfg)
     runner = console.build_runner(cfg)
     for warning in warnings:
@@ -66,3 +72,13 @@ def build_training(
     check_epoch(runner)
     allow_short_training(runner)
     return runner
+
+
+def _name_apart(cfg: Config) -> None:
+    """Name a training after its config, and number it if it is not the first of this process.
+
+    mmengine tells trainings apart by name and second. Two of one name within a second would share their log.
+    """
+    number = next(_trainings)
+    if number > 1:
+        cfg.setdefault('experiment_name', f'{Path(cfg.filename or "training").stem}_{number}')

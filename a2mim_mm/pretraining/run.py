@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from uuid import uuid4
 
 from mmengine.config import Config
 from mmengine.dist import barrier
@@ -99,11 +98,8 @@ def pretrain(
         header = _header(network, images, data, out, pretrained)
         (check_same if known else write_config)(path, header, network.base, body)
     barrier()
-    cfg = load_config(str(path))
-    # mmengine's default is the second of the start, and what two runs of one name count becomes one count.
-    cfg.experiment_name = f'{out.name}_{uuid4().hex[:8]}'
     runner = build_training(
-        cfg,
+        load_config(str(path)),
         work_dir=str(out),
         resume='auto' if known else None,
         overwrite=overwrite,
