@@ -52,7 +52,7 @@ def load_backbone(path: str | Path, backbone: dict | nn.Module | None = None) ->
 
     Returns:
         The backbone with all of its weights from the file. As in timm, its attribute ``pretrained_cfg`` holds
-        ``mean`` and ``std`` (RGB, of images in 0..1) and ``input_size`` (3, H, W).
+        ``mean`` and ``std`` (RGB, of images in 0..1) and ``input_size`` (C, H, W).
 
     Raises:
         CheckpointError: If the file cannot be read, does not describe its network, does not fill it, or was
@@ -193,13 +193,14 @@ def _with_images(model: nn.Module, saved: dict, path: str | Path) -> nn.Module:
         model.pretrained_cfg.update(_normalisation(preprocessor, path))
     size_hw = saved_input_size(saved)
     if size_hw:
-        model.pretrained_cfg['input_size'] = (3, *size_hw)
+        model.pretrained_cfg['input_size'] = (len(model.pretrained_cfg['mean']), *size_hw)
     return model
 
 
 def _normalisation(preprocessor: dict, path: str | Path) -> dict[str, tuple[float, ...]]:
-    """Mean and std of RGB in 0..1, from the config of a preprocessor, which has them for 0..255."""
-    if not (preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb')):
+    """Mean and std of images in 0..1, from the config of a preprocessor, which has them for 0..255."""
+    as_in_files = str(preprocessor.get('type')).endswith('ChannelsPreprocessor')  # RGB, if they are photos
+    if not (as_in_files or preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb')):
         raise CheckpointError(f'{path} was trained on BGR images, but this function gives RGB images')
     try:
         return {key: tuple(float(value) / 255 for value in preprocessor[key]) for key in ('mean', 'std')}

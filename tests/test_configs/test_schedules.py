@@ -55,6 +55,7 @@ COSINES = {
     'selfsup/a2mim_r50': cosine(1.2e-3, 300, 10, 1e-4, 1e-5),
     'selfsup/a2mim_r50_100e': cosine(1.2e-3, 100, 10, 1e-4, 1e-5),
     'selfsup/custom_folder': cosine(1.2e-3, 300, 10, 1e-4, 1e-5),
+    'selfsup/custom_channels': cosine(1.2e-3, 300, 10, 1e-4, 1e-5),
     'selfsup/a2mim_vit-s': cosine(8e-4, 300, 10, 1e-4, 1e-5),
     'selfsup/a2mim_vit-b': cosine(8e-4, 800, 10, 1e-4, 1e-5),
     'selfsup/continue_from': cosine(2e-4, 100, 5, 1e-4, 1e-5),
@@ -78,6 +79,7 @@ COSINES = {
 }
 POLYS = {
     'mmseg/custom_masks': poly(0.01, 126_313, 0.9, 1e-4),  # 100 epochs of 20,210 images (A.3) by 16
+    'mmseg/custom_channels': poly(0.01, 126_313, 0.9, 1e-4),
     'mmseg/upernet_a2mim-r50_100e_ade20k-512x512': poly(0.01, 126_313, 0.9, 1e-4),
     'mmseg/upernet_a2mim-vit-b_100e_ade20k-512x512': poly(1e-4, 126_313, 1, 0, 1500, 1e-6),
     'mmseg/upernet_a2mim-vit-s_100e_ade20k-512x512': poly(1e-4, 126_313, 1, 0, 1500, 1e-6),

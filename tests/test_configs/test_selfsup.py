@@ -15,6 +15,7 @@ R50, VIT_S, VIT_B = 'selfsup/a2mim_r50', 'selfsup/a2mim_vit-s', 'selfsup/a2mim_v
 LEFT_OUT = (
     '_100e',
     'custom_folder',
+    'custom_channels',
     'continue_from',
     'cifar100',
     'vit-b',

@@ -6,7 +6,6 @@ from helpers.configs import CONFIGS
 from helpers.toy_training import tool
 from mmengine.config import Config
 
-from a2mim_mm.checkpoints import load_checkpoint_file
 from a2mim_mm.engine.config import check_channels
 
 TRAINING = """
@@ -76,7 +75,7 @@ def test_load_image_has_three_channels():
 
 @pytest.fixture
 def train(tmp_path):
-    """Trains on four files of 16 bits with so many channels; returns the weights."""
+    """Trains on four files of 16 bits with so many channels."""
 
     def trained(channels, in_files=None, hooks=()):
         random = np.random.default_rng(0)
@@ -88,16 +87,8 @@ def train(tmp_path):
         text = TRAINING.format(base=base, channels=channels, folder=str(tmp_path), hooks=list(hooks))
         path.write_text(text)
         tool('train').main([str(path), '--work-dir', str(tmp_path / 'out')])
-        return load_checkpoint_file(tmp_path / 'out' / 'epoch_1.pth')['state_dict']
 
     return trained
-
-
-@pytest.mark.parametrize('channels', [1, 4, 13])
-def test_a_pretraining_on_such_images(train, channels):
-    weights = train(channels)
-    assert weights['backbone.conv1.weight'].shape[1] == channels
-    assert weights['neck.decoder.0.weight'].shape[0] == channels * 8**2
 
 
 def test_files_with_other_channels_are_named(train):

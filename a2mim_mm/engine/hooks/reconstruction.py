@@ -70,10 +70,11 @@ class ReconstructionHook(Hook):
         # A data set with repeats lists all its images several times, in the same order.
         indices = range(len(dataset) // getattr(dataset, 'repeats', 1))
         samples = [dataset[index] for index in spread(indices, self.count)]
-        if samples[0]['inputs'].dtype != torch.uint8 or model.in_channels != 3:
+        image = samples[0]['inputs']
+        if image.dtype != torch.uint8 or len(image) != 3:
             raise InputError(
-                f'ReconstructionHook draws photos in RGB, but the images have {model.in_channels} channels '
-                f'of type {samples[0]["inputs"].dtype}: leave it out of custom_hooks'
+                f'ReconstructionHook draws photos in RGB, but the images have {len(image)} channels of type '
+                f'{image.dtype}: leave it out of custom_hooks'
             )
         img_b3hw = torch.stack([_rgb(sample) for sample in samples])
         if self.paths is not None:
