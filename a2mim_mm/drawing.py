@@ -1,5 +1,6 @@
 """Grids of pictures for the eye: a row an image, a column a kind."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,45 @@ PADDING = 2  # pixels between pictures
 TITLE_HEIGHT = 22  # pixels a line of text takes
 MIN_WIDTH = 128  # pixels; smaller pictures are enlarged by a whole number
 INK = (30, 30, 30)
+
+
+def to_rgb(
+    pictures: dict[str, Tensor],
+    channels: Sequence[int] | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> tuple[dict[str, Tensor], str]:
+    """Show one or three channels of pictures that are not photos.
+
+    Args:
+        pictures: Title of a column to its pictures (B, C, H, W), in any units.
+        channels: The channels, counted from 0, that become red, green and blue; one is drawn grey. The
+            default is the first three, or the first where there are fewer.
+        value_range: What becomes black and white. The default is that 1 % of the first column's values lie
+            below and 1 % above.
+
+    Returns:
+        RGB pictures (B, 3, H, W) in 0..1, and what they show, as text.
+
+    Raises:
+        ValueError: If there are no such channels, or the range does not rise.
+    """
+    first = next(iter(pictures.values()))
+    count = first.shape[1]
+    channels = [0, 1, 2] if channels is None and count >= 3 else [*(channels or [0])]
+    if len(channels) not in (1, 3) or not all(channel in range(count) for channel in channels):
+        raise InputError(f'channels must be one or three of 0..{count - 1}, got {channels}')
+    if value_range is None:
+        value_range = np.percentile(first[:, channels].cpu().numpy(), (1, 99)).tolist()
+        value_range[1] += value_range[0] == value_range[1]  # of an even picture
+    low, high = value_range
+    if not low < high:
+        raise InputError(f'value_range must be two rising numbers, got {low} and {high}')
+    shown = {
+        title: ((column[:, channels] - low) / (high - low)).clamp(0, 1).expand(-1, 3, -1, -1)
+        for title, column in pictures.items()
+    }
+    names = ', '.join(map(str, channels))
+    return shown, f'channel{"s" * (len(channels) > 1)} {names}, black {low:.4g}, white {high:.4g}'
 
 
 def draw_grid(pictures: dict[str, Tensor], caption: str = '', max_rows: int = 8) -> np.ndarray:

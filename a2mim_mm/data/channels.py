@@ -1,6 +1,7 @@
 """Images that are not photos: any number of channels, 8, 16 or 32 bits, integers or floats."""
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from types import ModuleType
@@ -9,14 +10,16 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
+from torch import Tensor
 
 from a2mim_mm.errors import InputError
 from a2mim_mm.libraries import optional_library
 from a2mim_mm.registry import TRANSFORMS
 
 from .decoding import JPEG_SIGNATURE, UnreadableImageError, decode_image
-from .reading import spread
+from .reading import cover, spread
 
+EXTENSIONS = ('.npy', '.tif', '.tiff', '.dcm', '.png', '.jpg', '.jpeg')
 _LOOKED_AT = 8
 _NPY = b'\x93NUMPY'
 _TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
@@ -104,6 +107,21 @@ def find_loader(dataset: object) -> LoadChannels | None:
     """The :class:`LoadChannels` in the pipeline of a data set; None if there is none."""
     steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
     return next((step for step in steps if isinstance(step, LoadChannels)), None)
+
+
+def read_channels(loader: LoadChannels, path: str | os.PathLike, size_hw: tuple[int, int]) -> Tensor:
+    """An image at the input size of a network: scaled to cover it, then cropped at the centre.
+
+    Returns:
+        Image (C, H, W), float32, as the loader scales it.
+
+    Raises:
+        UnreadableImageError: If the loader refuses the file. Names it.
+    """
+    try:
+        return cover(loader(dict(img_path=os.fspath(path)))['img'], size_hw)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f'{path}: {error}') from error
 
 
 def check_files(dataset: object) -> None:

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 
-def list_images(images: str | Path | Sequence[str | Path]) -> list[Path]:
+def list_images(
+    images: str | Path | Sequence[str | Path], extensions: Sequence[str] | None = None
+) -> list[Path]:
     """The given image files and those below the given folders, in a fixed order.
 
     Args:
         images: A folder, a file or a list of both.
+        extensions: Endings of the files to take from folders; None for those of photos.
 
     Raises:
         FileNotFoundError: If a path does not exist, a folder holds no image, or the list is empty.
@@ -25,10 +28,11 @@ def list_images(images: str | Path | Sequence[str | Path]) -> list[Path]:
         raise FileNotFoundError(
             f'images must be folders or image files; not found: {", ".join(absent) or "any"}'
         )
+    endings = {} if extensions is None else dict(extensions=extensions)
     paths = []
     for path in given:
         if path.is_dir():
-            paths += [Path(info['img_path']) for info in UnlabelledImages(path).load_data_list()]
+            paths += [Path(info['img_path']) for info in UnlabelledImages(path, **endings).load_data_list()]
         else:
             paths.append(path)
     return paths
@@ -64,13 +68,18 @@ def read_image(path: Path, size_hw: tuple[int, int]) -> Tensor:
 
 def fit_image(img_hw3: np.ndarray, size_hw: tuple[int, int]) -> Tensor:
     """RGB uint8 (H, W, 3), scaled to cover a size and cropped at the centre, as RGB (3, h, w) in 0..1."""
+    return cover(img_hw3, size_hw).float() / 255
+
+
+def cover(img_hwc: np.ndarray, size_hw: tuple[int, int]) -> Tensor:
+    """An image, uint8 or float32 (H, W, C), scaled to cover a size and cropped at the centre: (C, h, w)."""
     from .resizing import resize  # see list_images
 
     height, width = size_hw
-    image = img_hw3
+    image = img_hwc
     scale = max(height / image.shape[0], width / image.shape[1])
     resized_wh = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
     image = resize(image, resized_wh[::-1])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     crop = image[top : top + height, left : left + width]
-    return torch.from_numpy(crop.copy()).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(crop.copy()).permute(2, 0, 1)

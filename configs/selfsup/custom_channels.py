@@ -23,7 +23,3 @@ dataset = dict(
 )
 train_dataloader = dict(dataset=dataset)
 test_dataloader = dict(dataset=dataset)
-custom_hooks = [  # without pictures, which are for photos
-    dict(type='a2mim_mm.ThroughputHook'),
-    dict(type='a2mim_mm.UnreadableImagesHook'),
-]

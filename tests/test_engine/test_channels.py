@@ -86,7 +86,7 @@ def train(tmp_path):
         path = tmp_path / f'channels_{channels}.py'
         text = TRAINING.format(base=base, channels=channels, folder=str(tmp_path), hooks=list(hooks))
         path.write_text(text)
-        tool('train').main([str(path), '--work-dir', str(tmp_path / 'out')])
+        tool('train').main([str(path), '--work-dir', str(tmp_path / 'out'), '--overwrite'])
 
     return trained
 
@@ -96,6 +96,10 @@ def test_files_with_other_channels_are_named(train):
         train(13, in_files=4)
 
 
-def test_pictures_of_such_images_are_refused(train):
-    with pytest.raises(ValueError, match='ReconstructionHook draws photos in RGB, but the images have 4'):
-        train(4, hooks=[dict(type='a2mim_mm.ReconstructionHook')])
+def test_chosen_channels_are_drawn(train, tmp_path):
+    hook = dict(type='a2mim_mm.ReconstructionHook', channels=(3, 2, 1), value_range=(0, 255))
+    train(4, hooks=[hook])
+    assert (tmp_path / 'out' / 'reconstructions' / 'epoch_0001.png').is_file()
+    train(4, hooks=[dict(hook, images=str(tmp_path / '0.npy'))])
+    with pytest.raises(ValueError, match=r'channels must be one or three of 0\.\.3'):
+        train(4, hooks=[dict(hook, channels=(4,))])

@@ -10,10 +10,12 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from a2mim_mm.checkpoints.load import unwrap
+from a2mim_mm.data.channels import LoadChannels, find_loader, read_channels
+from a2mim_mm.data.dataset import files_of
 from a2mim_mm.data.reading import list_images, read_image, spread
-from a2mim_mm.drawing import draw_grid, write_png
+from a2mim_mm.drawing import draw_grid, to_rgb, write_png
 from a2mim_mm.errors import InputError
-from a2mim_mm.models.reconstruct import draw_mask, reconstruct
+from a2mim_mm.models.reconstruct import draw_mask, reconstruct, reconstruct_channels
 from a2mim_mm.registry import HOOKS
 
 
@@ -25,11 +27,13 @@ class ReconstructionHook(Hook):
     does not change the mode, gradients or random states of the training.
 
     Args:
-        images: A folder or a list of image files; None takes images of the training set, spread
+        images: A folder of photos or a list of image files; None takes images of the training set, spread
             evenly over its folders.
         count: Number of images. Each has a row.
         interval: Epochs between two grids. The end of training always gets one.
         seed: Seed of the masks.
+        channels: Which channels are drawn if the images are not photos; see :func:`.drawing.to_rgb`.
+        value_range: What is drawn black and white, likewise.
 
     Raises:
         ValueError: If ``count`` or ``interval`` is below 1.
@@ -44,6 +48,8 @@ class ReconstructionHook(Hook):
         count: int = 8,
         interval: int = 1,
         seed: int = 0,
+        channels: Sequence[int] | None = None,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         if count < 1:
             raise InputError(f'count must be at least 1, got {count}')
@@ -53,7 +59,10 @@ class ReconstructionHook(Hook):
         self.count = count
         self.interval = interval
         self.seed = seed
-        self._img_b3hw: Tensor | None = None
+        self.channels = channels
+        self.value_range = value_range
+        self.loader: LoadChannels | None = None  # of images that are not photos
+        self._img_bchw: Tensor | None = None
         self._drawn_iter = -1
 
     @master_only
@@ -61,7 +70,7 @@ class ReconstructionHook(Hook):
         """Read the images.
 
         Raises:
-            ValueError: If the model is not an A2MIM, or the images are not RGB of 8 bits.
+            ValueError: If the model is not an A2MIM, or the images are not photos and not of LoadChannels.
         """
         model = unwrap(runner.model)
         if not hasattr(model, 'predict_pixels'):
@@ -69,17 +78,13 @@ class ReconstructionHook(Hook):
         dataset = runner.train_dataloader.dataset
         # A data set with repeats lists all its images several times, in the same order.
         indices = range(len(dataset) // getattr(dataset, 'repeats', 1))
-        samples = [dataset[index] for index in spread(indices, self.count)]
-        image = samples[0]['inputs']
-        if image.dtype != torch.uint8 or len(image) != 3:
-            raise InputError(
-                f'ReconstructionHook draws photos in RGB, but the images have {len(image)} channels of type '
-                f'{image.dtype}: leave it out of custom_hooks'
-            )
-        img_b3hw = torch.stack([_rgb(sample) for sample in samples])
+        img_bchw = torch.stack([dataset[index]['inputs'] for index in spread(indices, self.count)])
+        self.loader = next(filter(None, map(find_loader, files_of(dataset))), None)
+        if self.loader is None:
+            img_bchw = _rgb(img_bchw)
         if self.paths is not None:
-            img_b3hw = torch.stack([read_image(path, tuple(img_b3hw.shape[2:])) for path in self.paths])
-        self._img_b3hw = img_b3hw
+            img_bchw = torch.stack([self._read(path, tuple(img_bchw.shape[2:])) for path in self.paths])
+        self._img_bchw = img_bchw
 
     @master_only
     def after_train_epoch(self, runner: Runner) -> None:
@@ -93,12 +98,21 @@ class ReconstructionHook(Hook):
         if self._drawn_iter != runner.iter:
             self._draw(runner, runner.epoch, runner.iter)
 
+    def _read(self, path: Path, size_hw: tuple[int, int]) -> Tensor:
+        """A given image, as those of the training are."""
+        return read_channels(self.loader, path, size_hw) if self.loader else read_image(path, size_hw)
+
     def _draw(self, runner: Runner, epoch: int, step: int) -> None:
         model = unwrap(runner.model)
         device = next(model.parameters()).device
-        mask_bhw = draw_mask(model, self._img_b3hw, self.seed)
-        pictures = reconstruct(model, self._img_b3hw.to(device), mask_bhw)
-        grid = draw_grid(pictures, max_rows=self.count, caption=f'epoch {epoch}')
+        mask_bhw = draw_mask(model, self._img_bchw, self.seed)
+        draw = reconstruct_channels if self.loader else reconstruct
+        pictures = draw(model, self._img_bchw.to(device), mask_bhw)
+        shown = ''
+        if self.loader:
+            pictures, shown = to_rgb(pictures, self.channels, self.value_range)
+        caption = ', '.join(filter(None, (f'epoch {epoch}', shown)))
+        grid = draw_grid(pictures, max_rows=self.count, caption=caption)
         path = Path(runner.work_dir) / 'reconstructions' / f'epoch_{epoch:04d}.png'
         write_png(path, grid)
         runner.visualizer.add_image('reconstructions', grid, step=step)
@@ -106,6 +120,11 @@ class ReconstructionHook(Hook):
         self._drawn_iter = step
 
 
-def _rgb(sample: dict) -> Tensor:
-    """The image of a packed sample, uint8 BGR (3, H, W), as RGB in 0..1."""
-    return sample['inputs'].flip(0).float() / 255
+def _rgb(img_b3hw: Tensor) -> Tensor:
+    """Packed photos, uint8 BGR (B, 3, H, W), as RGB in 0..1."""
+    if img_b3hw.dtype != torch.uint8 or img_b3hw.shape[1] != 3:
+        raise InputError(
+            f'ReconstructionHook draws photos, but the images have {img_b3hw.shape[1]} channels of type '
+            f'{img_b3hw.dtype}: load them by a2mim_mm.LoadChannels, or leave the hook out of custom_hooks'
+        )
+    return img_b3hw.flip(1).float() / 255
