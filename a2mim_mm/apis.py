@@ -10,6 +10,11 @@
 
 Images are files, folders, PIL images, arrays or a tensor. All but a tensor are resized to the size of the
 training. All are normalised and moved to the device of the model. No code in a checkpoint is run.
+
+A network that was trained on images of ``LoadChannels`` takes what that transform reads: files, and arrays
+(H, W, C) in the units of the files, are scaled by its ``value_range``. A tensor (B, C, H, W) is in the units
+of mean and std. Its ``pretrained_cfg`` holds C of each, in these units, and ``loader``, the arguments of the
+transform.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,12 +31,19 @@ from a2mim_mm.checkpoints.backbone import BACKBONE, fill_backbone
 from a2mim_mm.checkpoints.errors import CheckpointError
 from a2mim_mm.checkpoints.load import load_network
 from a2mim_mm.checkpoints.read import load_checkpoint_file
-from a2mim_mm.checkpoints.saved_config import check_network, read_saved_config, saved_input_size
-from a2mim_mm.data.reading import fit_image, list_images, read_image
+from a2mim_mm.checkpoints.saved_config import (
+    channels_loader,
+    check_network,
+    read_saved_config,
+    saved_input_size,
+    saved_pipeline,
+)
+from a2mim_mm.data.channels import EXTENSIONS, LoadChannels, read_channels
+from a2mim_mm.data.reading import cover, fit_image, list_images, read_image
 from a2mim_mm.errors import InputError
 from a2mim_mm.models import A2MIM
-from a2mim_mm.models.reconstruct import draw_mask, evaluating
-from a2mim_mm.models.reconstruct import reconstruct as reconstruct_batch
+from a2mim_mm.models.reconstruct import draw_mask, evaluating, reconstruct_channels
+from a2mim_mm.models.reconstruct import reconstruct as reconstruct_photos
 
 Images = Tensor | np.ndarray | Image.Image | str | Path | Iterable[np.ndarray | Image.Image | str | Path]
 
@@ -52,7 +64,8 @@ def load_backbone(path: str | Path, backbone: dict | nn.Module | None = None) ->
 
     Returns:
         The backbone with all of its weights from the file. As in timm, its attribute ``pretrained_cfg`` holds
-        ``mean`` and ``std`` (RGB, of images in 0..1) and ``input_size`` (C, H, W).
+        ``mean`` and ``std`` (RGB, of images in 0..1) and ``input_size`` (3, H, W); of images that are not
+        photos, see the top of this file.
 
     Raises:
         CheckpointError: If the file cannot be read, does not describe its network, does not fill it, or was
@@ -111,7 +124,7 @@ def extract_features(
             and input size. The defaults are ImageNet's, and 224.
         images: One or several image files, folders, PIL images or arrays (RGB, uint8 (H, W, 3)). They are
             resized and cropped at the centre to the input size. Or a tensor of RGB images, (B, 3, H, W),
-            float in 0..1, which keep their size.
+            float in 0..1, which keep their size. Networks for other images: see the top of this file.
         layers: Names of sub-modules, such as ``['layers.7']``. The output of each is a feature.
         batch_size: Number of images that go through the network at once.
         pool: Whether to average each feature over its positions, without cls and other extra tokens: (B, C).
@@ -153,7 +166,7 @@ def iterate_features(
         raise InputError(
             f'layers: this {type(backbone).__name__} has no {", ".join(unknown)}; it is made of {children}'
         )
-    for batch in _batches(images, _config_of(backbone)['input_size'][1:], batch_size):
+    for batch in _batches(images, _config_of(backbone), batch_size):
         features = _forward(backbone, layers, _normalise(backbone, batch))
         if pool:
             features = tuple(_pooled(feature, backbone) for feature in features)
@@ -170,7 +183,8 @@ def reconstruct(model: A2MIM, images: Images, seed: int = 0) -> dict[str, Tensor
 
     Returns:
         As :func:`a2mim_mm.models.reconstruct.reconstruct`: ``original``, ``masked``, ``prediction`` and
-        ``composite``, RGB images (B, 3, H, W) in 0..1, on the CPU.
+        ``composite``, RGB images (B, 3, H, W) in 0..1, on the CPU; of images that are not photos,
+        (B, C, H, W) in the units of mean and std, which :func:`a2mim_mm.drawing.to_rgb` shows.
 
     Raises:
         ValueError: If the images are not RGB in 0..1, or if the mask patch does not divide their size.
@@ -178,9 +192,10 @@ def reconstruct(model: A2MIM, images: Images, seed: int = 0) -> dict[str, Tensor
         UnreadableImageError: If an image cannot be decoded.
     """
     device, parts, first = next(model.parameters()).device, [], 0
-    for batch in _batches(images, _config_of(model)['input_size'][1:], _BATCH):
+    draw = reconstruct_channels if _config_of(model).get('loader') else reconstruct_photos
+    for batch in _batches(images, _config_of(model), _BATCH):
         mask_bhw = draw_mask(model, batch, seed, first)
-        parts.append(reconstruct_batch(model, batch.to(device), mask_bhw))
+        parts.append(draw(model, batch.to(device), mask_bhw))
         first += len(batch)
     return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
@@ -188,54 +203,77 @@ def reconstruct(model: A2MIM, images: Images, seed: int = 0) -> dict[str, Tensor
 def _with_images(model: nn.Module, saved: dict, path: str | Path) -> nn.Module:
     """The model, with ``pretrained_cfg`` from its training."""
     model.pretrained_cfg = dict(_DEFAULT_CFG)
+    loader = channels_loader(saved_pipeline(saved))
     preprocessor = saved.get('data_preprocessor') or saved.get('model', {}).get('data_preprocessor')
-    if preprocessor:
-        model.pretrained_cfg.update(_normalisation(preprocessor, path))
-    size_hw = saved_input_size(saved)
-    if size_hw:
-        model.pretrained_cfg['input_size'] = (len(model.pretrained_cfg['mean']), *size_hw)
+    if preprocessor or loader:
+        model.pretrained_cfg.update(_normalisation(preprocessor or {}, loader, path))
+    size_hw = saved_input_size(saved) or _DEFAULT_CFG['input_size'][1:]
+    model.pretrained_cfg['input_size'] = (loader['channels'] if loader else 3, *size_hw)
+    if loader:
+        model.pretrained_cfg['loader'] = loader
     return model
 
 
-def _normalisation(preprocessor: dict, path: str | Path) -> dict[str, tuple[float, ...]]:
-    """Mean and std of images in 0..1, from the config of a preprocessor, which has them for 0..255."""
-    as_in_files = str(preprocessor.get('type')).endswith('ChannelsPreprocessor')  # RGB, if they are photos
-    if not (as_in_files or preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb')):
+def _normalisation(preprocessor: dict, loader: dict | None, path: str | Path) -> dict[str, tuple[float, ...]]:
+    """Mean and std from the config of a preprocessor: for photos in 0..1, which it has for 0..255."""
+    unit = 1 if loader else 255
+    if not loader and not (preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb')):
         raise CheckpointError(f'{path} was trained on BGR images, but this function gives RGB images')
     try:
-        return {key: tuple(float(value) / 255 for value in preprocessor[key]) for key in ('mean', 'std')}
+        return {key: tuple(float(value) / unit for value in preprocessor[key]) for key in ('mean', 'std')}
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f'the config in {path} has no mean and std of 3 numbers each') from error
+        raise CheckpointError(f'the config in {path} has no mean and std of one number a channel') from error
 
 
 def _config_of(model: nn.Module) -> dict:
     return getattr(model, 'pretrained_cfg', _DEFAULT_CFG)
 
 
-def _batches(images: Images, size_hw: tuple[int, int], batch_size: int) -> Iterator[Tensor]:
-    """RGB images (b, 3, H, W) in 0..1, ``batch_size`` of them at a time."""
+def _batches(images: Images, config: dict, batch_size: int) -> Iterator[Tensor]:
+    """Images (b, C, H, W), ``batch_size`` of them at a time; photos as RGB in 0..1."""
+    loader = LoadChannels(**config['loader']) if config.get('loader') else None
     if isinstance(images, Tensor):
-        shaped = images.ndim == 4 and images.shape[1] == 3 and len(images) > 0
-        if not shaped or not images.is_floating_point() or not ((images >= 0) & (images <= 1)).all():
-            raise InputError(
-                f'images must be RGB (B, 3, H, W), float in 0..1, got {images.dtype} {tuple(images.shape)}'
-            )
+        _check_tensor(images, loader)
         yield from images.float().split(batch_size)
         return
     if isinstance(images, (str, Path)):
-        images = list_images(images)
-    elif isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3):
+        images = list_images(images, EXTENSIONS if loader else None)
+    elif isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim in (2, 3)):
         images = [images]
     elif isinstance(images, Sequence) and all(isinstance(image, (str, Path)) for image in images):
-        images = list_images(images)
+        images = list_images(images, EXTENSIONS if loader else None)
     try:
         waiting = iter(images)
     except TypeError as error:
         raise InputError(
             f'images must be files, folders, PIL images, arrays or a tensor, got {images!r}'
         ) from error
-    while batch := [_read(image, size_hw) for image in islice(waiting, batch_size)]:
+    size_hw = config['input_size'][1:]
+    read = partial(_read_channels, loader=loader) if loader else _read
+    while batch := [read(image, size_hw=size_hw) for image in islice(waiting, batch_size)]:
         yield torch.stack(batch)
+
+
+def _check_tensor(images: Tensor, loader: LoadChannels | None) -> None:
+    channels = loader.channels if loader else 3
+    shaped = (
+        images.ndim == 4 and images.shape[1] == channels and len(images) > 0 and images.is_floating_point()
+    )
+    if shaped and (images.isfinite() if loader else (images >= 0) & (images <= 1)).all():
+        return
+    wanted = f'(B, {channels}, H, W), finite floats' if loader else 'RGB (B, 3, H, W), float in 0..1'
+    raise InputError(f'images must be {wanted}, got {images.dtype} {tuple(images.shape)}')
+
+
+def _read_channels(
+    image: str | Path | Image.Image | np.ndarray, size_hw: tuple[int, int], loader: LoadChannels
+) -> Tensor:
+    """One image that is not a photo as (C, H, W), scaled as the loader scales it."""
+    if isinstance(image, (str, Path)):
+        return read_channels(loader, image, size_hw)
+    if not isinstance(image, (Image.Image, np.ndarray)):
+        raise InputError(f'an image must be a path, a PIL image or an array, got a {type(image).__name__}')
+    return cover(loader.scale(np.asarray(image)), size_hw)
 
 
 def _read(image: str | Path | Image.Image | np.ndarray, size_hw: tuple[int, int]) -> Tensor:

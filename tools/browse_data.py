@@ -18,6 +18,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='the config file of a pre-training')
     parser.add_argument('--out', required=True, type=Path, metavar='PICTURE.png', help='the picture to write')
     parser.add_argument('--count', type=int, default=8, help='number of images (default: 8)')
+    parser.add_argument(
+        '--channels', type=int, nargs='+', help='one or three channels, from 0, of images that are not photos'
+    )
     parser.add_argument('--epoch', type=int, default=0, help='epoch, counted from 0 (default: 0)')
     parser.add_argument(
         '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE', help='values to overwrite'
@@ -41,8 +44,9 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from a2mim_mm.data.dataset import printable
-from a2mim_mm.drawing import draw_grid, write_png
+from a2mim_mm.data.channels import find_loader
+from a2mim_mm.data.dataset import files_of, printable
+from a2mim_mm.drawing import draw_grid, to_rgb, write_png
 from a2mim_mm.engine.config import load_config, require
 from a2mim_mm.engine.run_tool import run_tool
 from a2mim_mm.errors import InputError
@@ -77,12 +81,13 @@ def mask_inputs(cfg: Config, batch: dict) -> tuple[dict[str, Tensor], Tensor]:
     """Pre-process, mask and fill a batch as the model does, without building its networks.
 
     Returns:
-        The ``original crop`` and the ``masked input``, RGB (B, 3, H, W) in 0..1, and the mask (B, h, w).
+        The ``original crop`` and the ``masked input``, (B, C, H, W) in 0..255 for photos, and the mask
+        (B, h, w).
     """
     preprocessor_cfg = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     preprocessor = MODELS.build(dict(dict(type='SelfSupDataPreprocessor'), **preprocessor_cfg))
     data = preprocessor(batch, training=True)
-    img_b3hw = data['inputs'][0] if isinstance(data['inputs'], (list, tuple)) else data['inputs']
+    img_bchw = data['inputs'][0] if isinstance(data['inputs'], (list, tuple)) else data['inputs']
 
     if not all('mask_seed' in sample for sample in data['data_samples']):
         raise InputError(
@@ -90,13 +95,13 @@ def mask_inputs(cfg: Config, batch: dict) -> tuple[dict[str, Tensor], Tensor]:
             "dict(type='PackInputs', algorithm_keys=('mask_seed', 'unreadable'))"
         )
     seeds = [sample.mask_seed for sample in data['data_samples']]
-    mask_bhw = MODELS.build(cfg.model.mask).draw(seeds, tuple(img_b3hw.shape[2:]))
-    mask_b1hw = resize_mask(mask_bhw, img_b3hw.shape[2:])[:, None]
+    mask_bhw = MODELS.build(cfg.model.mask).draw(seeds, tuple(img_bchw.shape[2:]))
+    mask_b1hw = resize_mask(mask_bhw, img_bchw.shape[2:])[:, None]
     with torch.no_grad():
-        filled_b3hw = Fill(cfg.model.get('fill', 'mean'))(img_b3hw, mask_b1hw)
+        filled_bchw = Fill(cfg.model.get('fill', 'mean'), img_bchw.shape[1])(img_bchw, mask_b1hw)
     mean, std = (preprocessor.mean, preprocessor.std) if preprocessor._enable_normalize else (0, 1)
-    pictures = {'original crop': img_b3hw, 'masked input': filled_b3hw}
-    return {title: ((img * std + mean) / 255).clamp(0, 1) for title, img in pictures.items()}, mask_bhw
+    pictures = {'original crop': img_bchw, 'masked input': filled_bchw}
+    return {title: img * std + mean for title, img in pictures.items()}, mask_bhw
 
 
 def draw(pictures: dict[str, Tensor], captions: list[str]) -> np.ndarray:
@@ -155,6 +160,11 @@ def main(argv: list[str] | None = None) -> None:
     dataset = loader.dataset
     batch = next(iter(loader))
     pictures, mask_bhw = mask_inputs(cfg, batch)
+    if any(map(find_loader, files_of(dataset))):
+        pictures, shown = to_rgb(pictures, args.channels)
+        print(f'drawn: {shown}')
+    else:
+        pictures = {title: (img / 255).clamp(0, 1) for title, img in pictures.items()}
     samples = batch['data_samples']
     captions = describe_samples(samples, getattr(dataset, 'data_root', ''))
     write_png(args.out, draw(pictures, captions))

@@ -40,6 +40,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--names', nargs='+', help='titles in a comparison, one for each checkpoint (default: its path)'
     )
+    parser.add_argument(
+        '--channels',
+        type=int,
+        nargs='+',
+        help='one or three channels, from 0, that are drawn of images that are not photos (default: 0 1 2)',
+    )
+    parser.add_argument(
+        '--value-range',
+        type=float,
+        nargs=2,
+        metavar=('BLACK', 'WHITE'),
+        help='what is drawn black and white of them, in the units of mean and std (default: 1 %% and 99 %%)',
+    )
     parser.add_argument('--count', type=int, default=8, help='number of images at most (default: 8)')
     parser.add_argument('--seed', type=int, default=0, help='seed of the masks (default: 0)')
     parser.add_argument(
@@ -72,14 +85,15 @@ from torch import Tensor
 from a2mim_mm.apis import load_model
 from a2mim_mm.checkpoints import install_safe_loader, load_checkpoint_file
 from a2mim_mm.checkpoints.load import load_network
-from a2mim_mm.checkpoints.saved_config import training_size
+from a2mim_mm.checkpoints.saved_config import channels_loader, training_size
+from a2mim_mm.data.channels import EXTENSIONS, LoadChannels, read_channels
 from a2mim_mm.data.reading import list_images, read_image, spread
-from a2mim_mm.drawing import draw_grid, write_png
+from a2mim_mm.drawing import draw_grid, to_rgb, write_png
 from a2mim_mm.engine.config import load_config, model_config, require
 from a2mim_mm.engine.run_tool import run_tool
 from a2mim_mm.errors import InputError
 from a2mim_mm.models import A2MIM
-from a2mim_mm.models.reconstruct import draw_mask
+from a2mim_mm.models.reconstruct import draw_mask, reconstruct_channels
 from a2mim_mm.models.reconstruct import reconstruct as draw_pixels
 
 
@@ -103,25 +117,39 @@ def load(args: argparse.Namespace) -> A2MIM:
         raise InputError(
             f'config {cfg.filename} builds a {type(model).__name__}: only A2MIM reconstructs images'
         )
-    model.pretrained_cfg = dict(input_size=(3, *size_hw))
+    loader = channels_loader(cfg.train_dataloader.dataset.pipeline)
+    model.pretrained_cfg = dict(input_size=(model.in_channels, *size_hw), loader=loader)
     print(f'built as {args.config} says')
     return model
 
 
+def read(model: A2MIM, images: list[Path], count: int) -> tuple[list[Path], Tensor]:
+    """Paths of at most so many images, and the images as the model was trained on them."""
+    settings, size_hw = model.pretrained_cfg.get('loader'), model.pretrained_cfg['input_size'][1:]
+    if settings is None:
+        paths = spread(list_images(images), count)
+        return paths, torch.stack([read_image(path, size_hw) for path in paths])
+    paths, loader = spread(list_images(images, EXTENSIONS), count), LoadChannels(**settings)
+    return paths, torch.stack([read_channels(loader, path, size_hw) for path in paths])
+
+
 def reconstruct(
-    model: A2MIM, img_b3hw: Tensor, mask_bhw: Tensor, use_token: bool = True
+    model: A2MIM, img_bchw: Tensor, mask_bhw: Tensor, use_token: bool = True
 ) -> dict[str, Tensor]:
     """The pictures of ``models.reconstruct``, computed on a GPU if there is one, and brought to the CPU."""
     model.to('cuda' if torch.cuda.is_available() else 'cpu')
     device = next(model.parameters()).device
-    pictures = draw_pixels(model, img_b3hw.to(device), mask_bhw, use_token=use_token)
+    draw = reconstruct_channels if model.pretrained_cfg.get('loader') else draw_pixels
+    pictures = draw(model, img_bchw.to(device), mask_bhw, use_token=use_token)
     return {title: picture.cpu() for title, picture in pictures.items()}
 
 
-def compare(names: list[str], composites: list[Tensor], img_b3hw: Tensor, mask_bhw: Tensor) -> str:
-    """How far each model is from the hidden pixels, on average, in grey levels."""
-    errors = [(composite - img_b3hw).abs().mean() / mask_bhw.mean() for composite in composites]
-    return ', '.join(f'{name} {255 * error:.2f}' for name, error in zip(names, errors, strict=True))
+def compare(
+    names: list[str], composites: list[Tensor], img_bchw: Tensor, mask_bhw: Tensor, unit: float
+) -> str:
+    """How far each model is from the hidden pixels, on average, in ``1 / unit``."""
+    errors = [(composite - img_bchw).abs().mean() / mask_bhw.mean() for composite in composites]
+    return ', '.join(f'{name} {unit * error:.2f}' for name, error in zip(names, errors, strict=True))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -129,26 +157,32 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     install_safe_loader()
     model = load(args)
-    paths = spread(list_images(args.images), args.count)
-    size_hw = model.pretrained_cfg['input_size'][1:]
-    img_b3hw = torch.stack([read_image(path, size_hw) for path in paths])
-    mask_bhw = draw_mask(model, img_b3hw, args.seed)
-    pictures = reconstruct(model, img_b3hw, mask_bhw)
+    paths, img_bchw = read(model, args.images, args.count)
+    not_photos = model.pretrained_cfg.get('loader')
+    if not not_photos and (args.channels or args.value_range):
+        raise InputError('--channels and --value-range are for images of LoadChannels: leave them out')
+    # Differences are told in grey levels of photos, and in the units of mean and std of other images.
+    unit, units = (1, 'units of the mean') if not_photos else (255, 'of 255')
+    mask_bhw = draw_mask(model, img_bchw, args.seed)
+    pictures = reconstruct(model, img_bchw, mask_bhw)
     caption = Path(args.checkpoint).name
     if args.no_token:
-        with_token, pictures = pictures, reconstruct(model, img_b3hw, mask_bhw, use_token=False)
-        diff = 255 * (pictures['prediction'] - with_token['prediction']).abs()
+        with_token, pictures = pictures, reconstruct(model, img_bchw, mask_bhw, use_token=False)
+        diff = unit * (pictures['prediction'] - with_token['prediction']).abs()
         caption += ', without the mask token'
         print(
-            f'without the token the prediction changes by {diff.mean():.2f} of 255, {diff.max():.0f} at most'
+            f'without the token the prediction changes by {diff.mean():.2f} {units}, {diff.max():.0f} at most'
         )
     if args.compare:
-        others = [reconstruct(load_model(path), img_b3hw, mask_bhw) for path in args.compare]
+        others = [reconstruct(load_model(path), img_bchw, mask_bhw) for path in args.compare]
         composites = [columns['composite'] for columns in (pictures, *others)]
-        caption = f'off by {compare(args.names, composites, img_b3hw, mask_bhw)} of 255, where hidden'
+        caption = f'off by {compare(args.names, composites, img_bchw, mask_bhw, unit)} {units}, where hidden'
         pictures = dict(original=pictures['original'], masked=pictures['masked'])
         pictures |= zip(args.names, composites, strict=True)
         print(caption)
+    if not_photos:
+        pictures, shown = to_rgb(pictures, args.channels, args.value_range)
+        caption = f'{caption}, {shown}'
     write_png(args.out, draw_grid(pictures, caption=caption, max_rows=args.count))
     for path in paths:
         print(path)

@@ -78,13 +78,29 @@ def read_saved_config(checkpoint: dict, source: str) -> dict:
 
 def saved_input_size(saved: dict) -> tuple[int, int] | None:
     """Height and width of the crops of a training, from its saved config; None if that does not tell."""
+    try:
+        return training_size(saved_pipeline(saved))
+    except (AttributeError, TypeError, KeyError, IndexError):
+        return None
+
+
+def saved_pipeline(saved: dict) -> list[dict]:
+    """The training pipeline of a saved config; empty if it has none."""
     dataset = saved.get('train_dataloader')
     try:
         while 'pipeline' not in dataset:  # into wrappers such as RepeatDataset
             dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
-        return training_size(dataset['pipeline'])
-    except (AttributeError, TypeError, KeyError, IndexError):
-        return None
+        return dataset['pipeline']
+    except (TypeError, KeyError, IndexError):
+        return []
+
+
+def channels_loader(pipeline: Sequence[dict]) -> dict | None:
+    """Arguments of the ``LoadChannels`` of a pipeline: channels and value_range; None if there is none."""
+    for step in pipeline:
+        if isinstance(step, dict) and step.get('type') == 'a2mim_mm.LoadChannels':
+            return {name: step.get(name) for name in ('channels', 'value_range')}
+    return None
 
 
 def _value(node: ast.expr) -> object:
