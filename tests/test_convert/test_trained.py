@@ -6,13 +6,13 @@ import pytest
 import timm
 import torch
 from helpers.configs import build, names, read
-from helpers.peers import difference, randomised
+from helpers.peers import difference, randomised, same_weights
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from safetensors.torch import load_file
 
 from a2mim_mm.apis import load_backbone
-from a2mim_mm.checkpoints import CheckpointError
+from a2mim_mm.checkpoints import CheckpointError, load_checkpoint_file
 from a2mim_mm.checkpoints.load import build_network
 from a2mim_mm.checkpoints.write import safetensors_bytes
 from a2mim_mm.convert import ConversionError, convert_checkpoint
@@ -63,6 +63,7 @@ def test_the_file_beside_the_checkpoints_exports_too(tmp_path):
     path = tmp_path / 'backbone.safetensors'
     path.write_bytes(safetensors_bytes(network.state_dict(), text))
     convert_checkpoint(path, tmp_path / 'out.pth', 'timm')
+    assert same_weights(load_checkpoint_file(tmp_path / 'out.pth'), network.state_dict())
 
 
 def test_a_network_whose_names_a_format_knows_goes_everywhere_that_it_goes(tmp_path):
