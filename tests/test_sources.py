@@ -25,7 +25,18 @@ ROOMS = {
     'models': {'registry', 'errors', 'backbones'},
     'data': {'registry', 'errors', 'files', 'libraries', 'quiet'},
     'convert': {'registry', 'errors', 'files', 'libraries', 'backbones', 'checkpoints'},
-    'engine': {'registry', 'errors', 'files', 'drawing', 'quiet', 'checkpoints', 'convert', 'data', 'models'},
+    'engine': {
+        'registry',
+        'errors',
+        'files',
+        'drawing',
+        'quiet',
+        'backbones',
+        'checkpoints',
+        'convert',
+        'data',
+        'models',
+    },
     'pretraining': {'errors', 'files', 'libraries', 'backbones', 'checkpoints', 'convert', 'data', 'engine'},
     'commands': {
         *('errors', 'files', 'libraries', 'checkpoints', 'data', 'engine', 'apis', 'analysis', 'pretraining')

@@ -16,6 +16,7 @@ from .dry_run import dry_run, input_size
 from .sites import as_map
 
 _VALUES = (bool, int, float, str, type(None))
+_NOT_OF_TIMM = ('type', 'model_name', 'pretrained', 'out_indices')
 _NAMED_HERE = ('num_classes', 'features_only', 'checkpoint_path', 'cache_dir', 'pretrained_cfg')
 
 
@@ -69,6 +70,11 @@ def timm_backbone(
     for name in dry_run(network, (2, in_chans, *input_size(network)), _unused):
         network.get_parameter(name).requires_grad_(False)
     return network
+
+
+def timm_call(cfg: dict) -> tuple[str, dict]:
+    """Name and arguments with which ``timm.create_model`` builds the network of a config of this backbone."""
+    return cfg['model_name'], {key: value for key, value in cfg.items() if key not in _NOT_OF_TIMM}
 
 
 class _Features:

@@ -6,7 +6,7 @@ from torch import nn
 
 from a2mim_mm.backbones.dry_run import input_size
 from a2mim_mm.backbones.sites import as_map
-from a2mim_mm.backbones.timm_backbone import timm_backbone
+from a2mim_mm.backbones.timm_backbone import timm_backbone, timm_call
 from a2mim_mm.checkpoints.backbone import BACKBONE, fill_backbone, find_pretrained
 from a2mim_mm.checkpoints.errors import CheckpointError
 from a2mim_mm.checkpoints.load import load_network
@@ -19,7 +19,6 @@ from .origin import Origin
 from .saved import read_saved
 
 _MMPRETRAIN = 'mmpretrain.models.backbones.'
-_NOT_OF_TIMM = ('type', 'model_name', 'out_indices')  # arguments of TimmBackbone that timm does not have
 _ORIGIN = Origin(0, 'training', 'the network that the config of its training builds', ())
 # What can be written under the names of a library.
 TARGETS_OF = {
@@ -105,7 +104,7 @@ def _as_a_format_of_timm(own: Found, source: str, hints: Hints | None) -> Found:
         found = detect(own.weights, source, 'timm', hints)
     except ConversionError:
         return own
-    naming = replace(found.naming, model=lambda _cfg, _weights: _call_of_timm(own.encoder.cfg))
+    naming = replace(found.naming, model=lambda _cfg, _weights: timm_call(own.encoder.cfg))
     return replace(
         found,
         naming=naming,
@@ -114,11 +113,6 @@ def _as_a_format_of_timm(own: Found, source: str, hints: Hints | None) -> Found:
         mean_std=own.mean_std,
         input_hw=own.input_hw,
     )
-
-
-def _call_of_timm(cfg: dict) -> tuple[str, dict]:
-    """Name and arguments with which ``timm.create_model`` builds the network of a ``TimmBackbone``."""
-    return cfg['model_name'], {key: value for key, value in cfg.items() if key not in _NOT_OF_TIMM}
 
 
 def _timm_peer(network: nn.Module, cfg: dict) -> Peer:
@@ -136,4 +130,4 @@ def _built(cfg: dict, weights: Weights) -> Peer:
 
 _NAMES = dict(name='', family='', signature=(), encoder=Encoder, express=as_it_is)
 NETWORK = Naming(**_NAMES, build=_built)
-TIMM_NETWORK = TimmNaming(**_NAMES, model=lambda cfg, _weights: _call_of_timm(cfg), as_peer=_timm_peer)
+TIMM_NETWORK = TimmNaming(**_NAMES, model=lambda cfg, _weights: timm_call(cfg), as_peer=_timm_peer)

@@ -5,6 +5,7 @@ from pathlib import Path
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from a2mim_mm.backbones.timm_backbone import timm_call
 from a2mim_mm.checkpoints.load import unwrap
 from a2mim_mm.checkpoints.write import safetensors_bytes
 from a2mim_mm.files import write_whole
@@ -12,7 +13,6 @@ from a2mim_mm.models import A2MIM
 from a2mim_mm.registry import HOOKS
 
 NAME = 'backbone.safetensors'
-_NOT_OF_TIMM = ('type', 'pretrained', 'out_indices')  # arguments of TimmBackbone that timm does not have
 
 
 @HOOKS.register_module()
@@ -41,11 +41,11 @@ def _usage(path: Path, runner: Runner) -> list[str]:
     backbone = runner.cfg.model.backbone
     lines = ['from a2mim_mm.apis import load_backbone', f'backbone = load_backbone({str(path)!r})']
     if isinstance(backbone, dict) and backbone['type'] == 'a2mim_mm.TimmBackbone':
-        options = {name: value for name, value in backbone.items() if name not in _NOT_OF_TIMM}
-        arguments = ', '.join(f'{name}={value!r}' for name, value in options.items())
+        name, options = timm_call(backbone)
+        arguments = ', '.join([repr(name), *(f'{key}={value!r}' for key, value in options.items())])
         lines += [
             'or: import timm, safetensors.torch',
-            f'backbone = timm.create_model(num_classes=0, {arguments})',
+            f'backbone = timm.create_model({arguments}, num_classes=0)',
             f'backbone.load_state_dict(safetensors.torch.load_file({str(path)!r}))',
         ]
     return lines
