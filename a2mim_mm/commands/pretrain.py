@@ -1,7 +1,6 @@
 """``a2mim pretrain``: :func:`a2mim_mm.pretrain` as a command."""
 
 import argparse
-import os
 from pathlib import Path
 
 
@@ -54,12 +53,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Pre-train, and say what can be done next."""
     args = parse_args(argv)  # mistakes are answered at once: the imports below take seconds
+    from mmengine.dist import get_rank
+
     from a2mim_mm.engine.run_tool import run_tool
     from a2mim_mm.pretraining.run import pretrain
 
     def run() -> None:
         checkpoint = pretrain(**vars(args))
-        if os.environ.get('RANK', '0') != '0':
+        if get_rank():
             return
         print(
             f'\ntrained: {checkpoint}\nnext:\n'

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import barrier
+from mmengine.dist import barrier, get_rank, get_world_size
 from mmengine.runner import Runner
 from torch import nn
 
@@ -92,7 +92,7 @@ def pretrain(
         network = network_of_weights(pretrained)
     else:
         network = find_network('resnet50' if backbone is None else backbone, image_size)
-    if int(os.environ.get('RANK', '0')) == 0:
+    if get_rank() == 0:
         asked |= dict(image_size=image_size, seed=seed, pretrained=pretrained)
         body = _body(network, Path(data).expanduser().resolve(), images, asked, path if known else None)
         header = _header(network, images, data, out, pretrained)
@@ -144,15 +144,11 @@ def _body(network: Network, data: Path, images: int, asked: dict, path: Path | N
         body['settings'], workers = _chosen(cfg, size_hw, images, asked)
     body['settings']['image_size'] = size
     epochs, batch = body['settings']['epochs'], body['settings']['batch_size']
-    body |= _loaders(data, workers) | _training(cfg, epochs, batch * _ranks())
+    body |= _loaders(data, workers) | _training(cfg, epochs, batch * get_world_size())
     body['randomness'] = dict(seed=asked['seed'])
     if asked['pretrained'] is not None:
         _go_on_from_weights(body, network)
     return body
-
-
-def _ranks() -> int:
-    return int(os.environ.get('WORLD_SIZE', '1'))
 
 
 def _settled(path: Path, asked: dict) -> tuple[dict, int]:
@@ -178,7 +174,7 @@ def _chosen(cfg: Config, size_hw: tuple[int, int], images: int, asked: dict) -> 
         settings['epochs'] = choose(images)
     if settings['batch_size'] == AUTO:
         fitting = images_that_fit(cfg, size_hw)
-        settings['batch_size'] = defaults.choose_batch(images, fitting, _ranks())
+        settings['batch_size'] = defaults.choose_batch(images, fitting, get_world_size())
     here = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
     return settings, defaults.choose_workers(here) if asked['workers'] == AUTO else asked['workers']
 
